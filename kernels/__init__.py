@@ -1,0 +1,1 @@
+"""Arithmetic, one folder per operator. Import as ``genfast.kernels``; README.md beside this file is the legend."""
