@@ -1,0 +1,143 @@
+"""What every autoregressive image model shares: integer levels in, likelihood parameters out."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from genfast.errors import GenfastError
+from genfast.likelihoods import Likelihood, check_images, make_likelihood
+
+LikelihoodName = Literal["auto", "bernoulli", "categorical"]
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The fields that every model has. Raises GenfastError, in one sentence, for a value that makes no model."""
+
+    image_shape: tuple[int, int, int]
+    """Channels, height and width of an image, for example 1 28 28."""
+    levels: int = 256
+    """Number of values a pixel can take: 2 for binary images, 256 for 8-bit ones."""
+    likelihood: LikelihoodName = field(default="auto", kw_only=True)
+    """Distribution of a sub-pixel; auto is bernoulli for 2 levels and categorical otherwise."""
+
+    def __post_init__(self) -> None:
+        shape = self.image_shape
+        if not isinstance(shape, tuple | list) or len(shape) != 3 or not all(is_int(n) and n >= 1 for n in shape):
+            raise GenfastError(f"image_shape must be three positive integers (channels, height, width), not {shape!r}.")
+        object.__setattr__(self, "image_shape", tuple(shape))
+        check_int("levels", self.levels, 2, 256)
+        if self.likelihood not in ("auto", "bernoulli", "categorical"):
+            raise GenfastError(f"likelihood must be auto, bernoulli or categorical, not {self.likelihood!r}.")
+        if self.likelihood == "bernoulli" and self.levels != 2:
+            raise GenfastError(f"A bernoulli likelihood needs levels = 2, not {self.levels}: use categorical.")
+
+
+def is_int(value: object) -> bool:
+    """True for an integer that is not a bool (JSON keeps the two apart, and so do we)."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def check_int(name: str, value: object, low: int, high: int | None = None) -> None:
+    """Raises GenfastError unless value is an integer in low..high."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < low or (high is not None and value > high):
+        wanted = f"an integer of at least {low}" if high is None else f"an integer from {low} to {high}"
+        raise GenfastError(f"{name} must be {wanted}, not {value!r}.")
+
+
+def check_kernel(name: str, value: object) -> None:
+    """Raises GenfastError unless value is an odd positive integer."""
+    check_int(name, value, 1)
+    if isinstance(value, int) and value % 2 == 0:
+        raise GenfastError(f"{name} must be odd, so that a convolution keeps the image size, not {value}.")
+
+
+class ImageModel(nn.Module):
+    """A causal network and the likelihood it feeds: p(image) = product over sub-pixels of p(sub-pixel | earlier ones).
+
+    Sub-pixels are ordered by row, then column, then colour (R before G before B). A model of its own kind writes only
+    ``network``: encoded images [B, C, H, W] and a condition [B, D] (or None) -> [B, likelihood.param_channels, H, W].
+
+    num_classes: labels are the condition; condition_dim: a float vector is. At most one of the two.
+    """
+
+    def __init__(self, config: ModelConfig, num_classes: int | None = None, condition_dim: int | None = None) -> None:
+        super().__init__()
+        self.config = config
+        self.image_shape = config.image_shape
+        self.levels = config.levels
+        self.num_classes = num_classes
+        self.condition_dim = condition_dim
+        name = config.likelihood
+        if name == "auto":
+            name = "bernoulli" if config.levels == 2 else "categorical"
+        self.likelihood: Likelihood = make_likelihood(name, config.image_shape[0], config.levels)
+
+    def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Likelihood parameters of every sub-pixel, [B, ..., C, H, W], from images of integer levels [B, C, H, W].
+
+        A float tensor is taken as already encoded. condition: labels, int64 [B], or vectors, float [B, condition_dim].
+        Raises GenfastError for images or a condition that do not fit the model.
+        """
+        x = self.encode(images)
+        return self.likelihood.unpack(self.network(x, self.encode_condition(condition, x)))
+
+    def log_prob(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Log-probability of images of integer levels, in nats per image.  # [B]"""
+        return self.likelihood.log_prob(self(images, condition), images)
+
+    def encode(self, images: Tensor) -> Tensor:
+        """The network's input: levels 0 .. levels-1 mapped evenly to -1 .. 1.  # [B, C, H, W]
+
+        The result has the parameters' dtype and is laid out pixel by pixel (channels_last), as convolutions like it.
+        Raises GenfastError for a wrong shape or dtype, an empty batch, or a level out of range (dtype and range are
+        not checked inside torch.compile, where that would cost a graph break).
+        """
+        if images.ndim != 4 or tuple(images.shape[1:]) != self.image_shape:
+            wanted = ", ".join(str(n) for n in self.image_shape)
+            raise GenfastError(f"This model takes images of shape [B, {wanted}], not {list(images.shape)}.")
+        if images.shape[0] == 0:
+            raise GenfastError("The batch of images is empty; give at least one image.")
+        encoded = images.is_floating_point()
+        if not encoded and not torch.compiler.is_compiling():
+            check_images(images, self.image_shape, self.levels)
+        x = images.to(next(self.parameters()).dtype).clone(memory_format=torch.channels_last)
+        return x if encoded else x * (2 / (self.levels - 1)) - 1
+
+    def encode_condition(self, condition: Tensor | None, x: Tensor) -> Tensor | None:
+        """The condition as vectors in the dtype of x, labels one-hot, or None.  # [B, D]
+
+        Raises GenfastError for a condition that is missing, unwanted, of the wrong shape or dtype, or out of range.
+        """
+        batch = x.shape[0]
+        if self.num_classes is None and self.condition_dim is None:
+            if condition is not None:
+                raise GenfastError("This model is unconditional: leave the condition out.")
+            return None
+        if self.num_classes is not None:
+            if condition is None:
+                raise GenfastError(f"This model needs a condition: a label 0 to {self.num_classes - 1} for each image.")
+            if condition.is_floating_point() or condition.dtype == torch.bool or condition.shape != (batch,):
+                raise GenfastError(
+                    f"The condition must be {batch} integer labels, one per image, "
+                    f"not {condition.dtype} of shape {list(condition.shape)}."
+                )
+            if not torch.compiler.is_compiling():
+                low, high = (int(label) for label in condition.aminmax())
+                if low < 0 or high >= self.num_classes:
+                    raise GenfastError(f"Labels must be 0 to {self.num_classes - 1}, but these are {low} to {high}.")
+            return F.one_hot(condition.long(), self.num_classes).to(x)
+        if condition is None:
+            raise GenfastError(f"This model needs a condition: a vector of {self.condition_dim} floats for each image.")
+        if not condition.is_floating_point() or condition.shape != (batch, self.condition_dim):
+            raise GenfastError(
+                f"The condition must be floats of shape [{batch}, {self.condition_dim}], "
+                f"not {condition.dtype} of shape {list(condition.shape)}."
+            )
+        return condition.to(x)
