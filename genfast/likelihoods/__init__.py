@@ -1,0 +1,30 @@
+"""Likelihoods: what the numbers at the end of a network say about the levels of an image."""
+
+from genfast.errors import GenfastError
+from genfast.likelihoods.base import Likelihood, bits_per_dim, check_images
+from genfast.likelihoods.bernoulli import Bernoulli
+from genfast.likelihoods.categorical import Categorical
+from genfast.likelihoods.draw import check_draw_options, draw_levels
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "Likelihood",
+    "bits_per_dim",
+    "check_draw_options",
+    "check_images",
+    "draw_levels",
+    "make_likelihood",
+]
+
+
+def make_likelihood(name: str, channels: int, levels: int) -> Likelihood:
+    """The likelihood called ``name`` ("bernoulli" or "categorical") for images of C channels and so many levels.
+
+    Raises GenfastError for an unknown name, or for channels or levels that the likelihood cannot have.
+    """
+    if name == "bernoulli":
+        return Bernoulli(channels, levels)
+    if name == "categorical":
+        return Categorical(channels, levels)
+    raise GenfastError(f"Unknown likelihood {name!r}: choose bernoulli or categorical.")
