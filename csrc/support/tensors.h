@@ -1,0 +1,47 @@
+// What every operator asks of its tensors. Errors are sentences; Python shows them as RuntimeError.
+#pragma once
+
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+#include <torch/headeronly/core/ScalarType.h>
+
+#include <cstdint>
+#include <string>
+
+namespace genfast {
+
+using torch::stable::Tensor;
+using torch::headeronly::ScalarType;
+
+// Whether a [B, C, H, W] tensor is dense with channels innermost, and not also dense in the usual order: then outputs are too.
+inline bool is_channels_last(const Tensor& x) {
+  if (x.is_contiguous()) return false;
+  const int64_t order[] = {1, 3, 2, 0};
+  int64_t expected = 1;
+  for (int64_t d : order) {
+    if (x.size(d) != 1 && x.stride(d) != expected) return false;
+    expected *= x.size(d);
+  }
+  return true;
+}
+
+inline Tensor contiguous_or_channels_last(const Tensor& x) {
+  return x.is_contiguous() || is_channels_last(x) ? x : torch::stable::contiguous(x);
+}
+
+// Splits [0, n) over the threads of the pool: f(slot, begin, end) with slot < slots(n). A slot is one thread's share, so scratch
+// for each slot can be allocated before, where running out of memory is an exception and not the end of the process.
+inline int64_t slots(int64_t n) {
+  const int64_t threads = torch::stable::get_num_threads();
+  return n < threads ? (n > 0 ? n : 1) : threads;
+}
+template <class F>
+void parallel_slots(int64_t n, const F& f) {
+  const int64_t count = slots(n);
+  torch::stable::parallel_for(0, count, 1, [&](int64_t first, int64_t last) {
+    for (int64_t slot = first; slot < last; slot++) f(slot, slot * n / count, (slot + 1) * n / count);
+  });
+}
+
+}  // namespace genfast

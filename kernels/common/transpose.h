@@ -1,0 +1,62 @@
+// Between channel-major and pixel-major: L x L blocks are transposed in registers, log2(L) shuffles a vector.
+#pragma once
+
+#include "common/convert.h"
+
+namespace genfast::GENFAST_ISA {
+
+template <class T>
+struct Indices;
+template <>
+struct Indices<float> {
+  typedef int32_t type __attribute__((vector_size(GENFAST_VECTOR_BYTES)));
+};
+template <>
+struct Indices<double> {
+  typedef int64_t type __attribute__((vector_size(GENFAST_VECTOR_BYTES)));
+};
+
+// One step of the transpose, and by recursion all that follow: swap the off-diagonal S x S blocks of every 2S x 2S block.
+template <class T, int S>
+GENFAST_INLINE void swap_blocks(typename Vector<T>::type (&v)[kLanes<T>]) {
+  constexpr int L = kLanes<T>;
+  typename Indices<T>::type low = {}, high = {};
+#pragma GCC unroll 16
+  for (int j = 0; j < L; j++) {
+    low[j] = j & S ? L + j - S : j;
+    high[j] = j & S ? L + j : j + S;
+  }
+#pragma GCC unroll 16
+  for (int i = 0; i < L; i++) {
+    if (i & S) continue;
+    const auto a = v[i], b = v[i + S];
+    v[i] = __builtin_shuffle(a, b, low);
+    v[i + S] = __builtin_shuffle(a, b, high);
+  }
+  if constexpr (2 * S < L) swap_blocks<T, 2 * S>(v);
+}
+
+// to_row(j)[i] = from[i * from_row + j] for i < rows, j < columns. to_row gives an address, so that image rows can be padded.
+template <class T, class From, class ToRow>
+GENFAST_INLINE void transpose(const From* from, int64_t from_row, int64_t rows, int64_t columns, ToRow to_row) {
+  constexpr int L = kLanes<T>;
+  for (int64_t j0 = 0; j0 < columns; j0 += L) {
+    const int64_t nj = columns - j0 < L ? columns - j0 : L;
+    for (int64_t i0 = 0; i0 < rows; i0 += L) {
+      const int64_t ni = rows - i0 < L ? rows - i0 : L;
+      if (ni == L && nj == L) {
+        typename Vector<T>::type v[L];
+#pragma GCC unroll 16
+        for (int i = 0; i < L; i++) v[i] = load_wide(from + (i0 + i) * from_row + j0);
+        swap_blocks<T, 1>(v);
+#pragma GCC unroll 16
+        for (int j = 0; j < L; j++) store_narrow(v[j], to_row(j0 + j) + i0);
+      } else {
+        for (int64_t i = 0; i < ni; i++)
+          for (int64_t j = 0; j < nj; j++) narrow(widen(from[(i0 + i) * from_row + j0 + j]), to_row(j0 + j) + i0 + i);
+      }
+    }
+  }
+}
+
+}  // namespace genfast::GENFAST_ISA

@@ -1,0 +1,164 @@
+#include "masked_conv2d/cpu.h"
+
+#include "common/transpose.h"
+
+namespace genfast::GENFAST_ISA {
+namespace {
+
+template <class T>
+constexpr int64_t kPanel = 2 * GENFAST_VECTOR_BYTES / int64_t(sizeof(T));
+
+struct Range {
+  int64_t begin, end;
+};
+
+GENFAST_INLINE int64_t group(int64_t channel, int64_t channels, int64_t groups) { return channel * groups / channels; }
+
+// The first channel of group g when channels are split by channel * groups / channels.
+GENFAST_INLINE int64_t first_of_group(int64_t g, int64_t channels, int64_t groups) {
+  return (g * channels + groups - 1) / groups;
+}
+
+// Which of the K read channels written channel n uses at a tap. Colour groups are contiguous, so it is a range.
+GENFAST_INLINE Range reads(const Conv& c, int64_t tap, int64_t n) {
+  if (!c.partial(tap)) return {0, c.K};
+  const int64_t g = group(n, c.N, c.color_groups), own = c.reads_own_group ? 1 : 0;
+  if (c.transposed) return {first_of_group(g + 1 - own, c.K, c.color_groups), c.K};
+  return {0, first_of_group(g + own, c.K, c.color_groups)};
+}
+
+// The union over the written channels of one panel: the ranges are nested, so it is the first's or the last's.
+GENFAST_INLINE Range panel_reads(const Conv& c, int64_t tap, int64_t n0, int64_t n1) {
+  return reads(c, tap, c.transposed ? n0 : n1 - 1);
+}
+
+GENFAST_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+template <class E, class T>
+void pack_weight(const Conv& c, const E* weight, T* packed, int64_t begin, int64_t end) {
+  const int64_t P = kPanel<T>, filter = c.kh * c.kw;
+  const int64_t k_stride = c.transposed ? c.N * filter : filter, n_stride = c.transposed ? filter : c.K * filter;
+  for (int64_t panel = begin; panel < end; panel++) {
+    const int64_t n0 = panel * P, n1 = smaller(n0 + P, c.N);
+    T* to = packed + panel * c.num_taps * c.K * P;
+    for (int64_t n = n0; n < n0 + P; n++)
+      for (int64_t k = 0; k < c.K; k++) {
+        const E* from = weight + k * k_stride + n * n_stride;
+        for (int64_t tap = 0; tap < c.num_taps; tap++) {
+          const Range range = n < n1 ? reads(c, tap, n) : Range{0, 0};
+          to[(tap * c.K + k) * P + n - n0] = k >= range.begin && k < range.end ? T(widen(from[tap])) : T(0);
+        }
+      }
+  }
+}
+
+template <class E, class T>
+void pad_rows(const Conv& c, const E* image, ImageStrides s, int64_t y0, int64_t y1, T* padded) {
+  const int64_t row = c.padded_row(), side = c.pad_x() * c.K;
+  for (int64_t y = y0; y < y1; y++) {
+    T* to = padded + (y - y0) * row;
+    for (int64_t i = 0; i < side; i++) to[i] = to[row - side + i] = T(0);
+    if (s.c == 1) {
+      if (s.x == c.K)
+        copy(image + y * s.y, to + side, c.W * c.K);
+      else
+        for (int64_t x = 0; x < c.W; x++) copy(image + y * s.y + x * s.x, to + side + x * c.K, c.K);
+    }
+  }
+  if (s.c == 1) return;
+  const auto pixel = [&](int64_t p) { return padded + p / c.W * row + side + p % c.W * c.K; };
+  transpose<T>(image + y0 * c.W, s.c, c.K, (y1 - y0) * c.W, pixel);
+}
+
+template <class T>
+void convolve(const Conv& c, const T* padded, int64_t y0_padded, const T* packed, const T* bias, int64_t y0, int64_t y1, T* out,
+              Tap* taps) {
+  const int64_t P = kPanel<T>;
+  for (int64_t n0 = 0; n0 < c.N; n0 += P) {  // outermost: a panel of weights stays in L2 while the rows go by
+    const int64_t n1 = smaller(n0 + P, c.N);
+    const T* panel = packed + n0 * c.num_taps * c.K;
+    for (int64_t y = y0; y < y1; y++) {
+      int64_t used = 0;
+      for (int64_t tap = 0; tap < c.num_taps; tap++) {
+        const int64_t from = y + c.dy(tap);
+        const Range k = panel_reads(c, tap, n0, n1);
+        if (from < 0 || from >= c.H || k.begin >= k.end) continue;
+        taps[used++] = {(from - y0_padded) * c.padded_row() + (c.pad_x() + c.dx(tap)) * c.K + k.begin, (tap * c.K + k.begin) * P,
+                        k.end - k.begin};
+      }
+      tap_gemm({.a = padded, .w = panel, .taps = taps, .num_taps = used, .a_row = c.K, .a_k = 1,
+                .out = out + (y - y0) * c.W * c.N + n0, .out_row = c.N, .rows = c.W, .columns = n1 - n0,
+                .start = bias ? Start::kBias : Start::kZero, .bias = bias ? bias + n0 : nullptr});
+    }
+  }
+}
+
+template <class E, class T>
+void store_rows(const Conv& c, const T* rows, int64_t y0, int64_t y1, E* image, ImageStrides s) {
+  if (s.c == 1)
+    for (int64_t y = y0; y < y1; y++) copy(rows + (y - y0) * c.W * c.N, image + y * s.y, c.W * c.N);
+  else
+    transpose<T>(rows, c.N, (y1 - y0) * c.W, c.N, [&](int64_t n) { return image + n * s.c + y0 * c.W; });
+}
+
+template <class E, class T>
+void pack_grad(const Conv& c, const E* grad, ImageStrides s, T* panels, T* channel_sums) {
+  const int64_t P = kPanel<T>, pixels = c.H * c.W;
+  for (int64_t n0 = 0; n0 < c.N; n0 += P) {
+    const int64_t columns = smaller(P, c.N - n0);
+    T* to = panels + n0 * pixels;
+    if (columns < P)
+      for (int64_t i = 0; i < pixels * P; i++) to[i] = T(0);
+    if (s.c == 1)
+      for (int64_t y = 0; y < c.H; y++)
+        for (int64_t x = 0; x < c.W; x++) copy(grad + y * s.y + x * s.x + n0, to + (y * c.W + x) * P, columns);
+    else
+      transpose<T>(grad + n0 * s.c, s.c, columns, pixels, [&](int64_t p) { return to + p * P; });
+    T sums[kPanel<T>] = {};
+    for (int64_t p = 0; p < pixels; p++)
+      for (int64_t n = 0; n < P; n++) sums[n] += to[p * P + n];
+    for (int64_t n = 0; n < columns; n++) channel_sums[n0 + n] = sums[n];
+  }
+}
+
+template <class T>
+void accumulate_weight_grad(const Conv& c, const T* padded, const T* panels, int64_t panel, int64_t tap, T* sums, Tap* taps) {
+  const int64_t P = kPanel<T>, n0 = panel * P;
+  const Range k = panel_reads(c, tap, n0, smaller(n0 + P, c.N));
+  if (k.begin >= k.end) return;
+  const int64_t first = c.dy(tap) < 0 ? -c.dy(tap) : 0, last = c.dy(tap) > 0 ? c.H - c.dy(tap) : c.H;
+  int64_t used = 0;
+  for (int64_t y = first; y < last; y++)
+    taps[used++] = {(y + c.dy(tap)) * c.padded_row() + (c.pad_x() + c.dx(tap)) * c.K + k.begin, y * c.W * P, c.W};
+  tap_gemm({.a = padded, .w = panels + panel * c.H * c.W * P, .taps = taps, .num_taps = used, .a_row = 1, .a_k = c.K,
+            .out = sums + k.begin * P, .out_row = P, .rows = k.end - k.begin, .columns = P, .start = Start::kAccumulate,
+            .bias = nullptr});
+}
+
+template <class E, class T>
+void unpack_weight_grad(const Conv& c, const T* sums, int64_t begin, int64_t end, E* dweight) {
+  const int64_t P = kPanel<T>, filter = c.kh * c.kw;
+  for (int64_t n = begin; n < end; n++)
+    for (int64_t k = 0; k < c.K; k++)
+      for (int64_t tap = 0; tap < filter; tap++) {
+        T value = T(0);
+        if (tap < c.num_taps) {
+          const Range range = reads(c, tap, n);
+          if (k >= range.begin && k < range.end) value = sums[((n / P * c.num_taps + tap) * c.K + k) * P + n % P];
+        }
+        narrow(value, dweight + (n * c.K + k) * filter + tap);
+      }
+}
+
+template <class E, class T>
+constexpr MaskedConv2dKernels<E, T> kKernels = {
+    pack_weight<E, T>,         pad_rows<E, T>,           convolve<T>, store_rows<E, T>, pack_grad<E, T>,
+    accumulate_weight_grad<T>, unpack_weight_grad<E, T>, copy<E, T>,  copy<T, E>};
+
+}  // namespace
+
+extern const MaskedConv2dKernels<float, float> masked_conv2d_float32 = kKernels<float, float>;
+extern const MaskedConv2dKernels<double, double> masked_conv2d_float64 = kKernels<double, double>;
+extern const MaskedConv2dKernels<BFloat16, float> masked_conv2d_bfloat16 = kKernels<BFloat16, float>;
+
+}  // namespace genfast::GENFAST_ISA

@@ -1,0 +1,139 @@
+// The register tile: GENFAST_TILE_ROWS x 2 vectors of accumulators, each weight vector loaded once per k for all rows, each
+// element of a broadcast once for two vectors. With 14 x 32 floats it needs 128 bytes of weights for 28 multiply-adds (14 cycles),
+// which an L2 cache delivers, so panels are streamed and never blocked.
+#include "tap_gemm/cpu.h"
+
+#include "common/simd.h"
+
+namespace genfast::GENFAST_ISA {
+namespace {
+
+constexpr int kVectors = 2;
+template <class T>
+constexpr int kPanel = kVectors * kLanes<T>;
+
+// Rows of a are pixels: k is contiguous. Every third row has a pointer of its own, and the two after it are one and two row
+// lengths further on, which x86 addresses for free; left alone, the compiler keeps a pointer for every row and spills.
+template <class T, int R>
+struct RowPointers {
+  const T* base[(R + 2) / 3];
+  ptrdiff_t row;
+  GENFAST_INLINE RowPointers(const T* a, ptrdiff_t a_row) : row(a_row) {
+#pragma GCC unroll 8
+    for (int i = 0; i < (R + 2) / 3; i++) {
+      base[i] = a + 3 * i * a_row;
+      asm("" : "+r"(base[i]));
+    }
+  }
+  GENFAST_INLINE T at(int r, int k) const { return base[r / 3][(r % 3) * row + k]; }
+  GENFAST_INLINE void advance(ptrdiff_t k) {
+#pragma GCC unroll 8
+    for (int i = 0; i < (R + 2) / 3; i++) base[i] += k;
+  }
+};
+
+template <class T, int R, class Element>
+GENFAST_INLINE void multiply_add(typename Vector<T>::type (&acc)[R][kVectors], const T* w, Element a) {
+  typename Vector<T>::type b[kVectors];
+#pragma GCC unroll 4
+  for (int v = 0; v < kVectors; v++) b[v] = load(w + v * kLanes<T>);
+#pragma GCC unroll 16
+  for (int r = 0; r < R; r++) {
+    const T x = a(r);
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; v++) acc[r][v] += x * b[v];
+  }
+}
+
+template <class T, int R>
+GENFAST_INLINE void sum_over_pixels_rows(const TapGemm<T>& g, int64_t m, typename Vector<T>::type (&acc)[R][kVectors]) {
+  for (int64_t t = 0; t < g.num_taps; t++) {
+    RowPointers<T, R> a(g.a + g.taps[t].a + m * g.a_row, g.a_row);
+    const T* w = g.w + g.taps[t].w;
+    int64_t k = g.taps[t].depth;
+    for (; k >= 4; k -= 4) {
+#pragma GCC unroll 4
+      for (int u = 0; u < 4; u++) multiply_add<T, R>(acc, w + u * kPanel<T>, [&](int r) { return a.at(r, u); });
+      a.advance(4);
+      w += 4 * kPanel<T>;
+    }
+    for (; k > 0; k--) {
+      multiply_add<T, R>(acc, w, [&](int r) { return a.at(r, 0); });
+      a.advance(1);
+      w += kPanel<T>;
+    }
+  }
+}
+
+template <class T, int R>
+GENFAST_INLINE void sum_over_channel_columns(const TapGemm<T>& g, int64_t m, typename Vector<T>::type (&acc)[R][kVectors]) {
+  for (int64_t t = 0; t < g.num_taps; t++) {
+    const T* a = g.a + g.taps[t].a + m;
+    const T* w = g.w + g.taps[t].w;
+    for (int64_t k = g.taps[t].depth; k > 0; k--) {
+      multiply_add<T, R>(acc, w, [&](int r) { return a[r]; });
+      a += g.a_k;
+      w += kPanel<T>;
+    }
+  }
+}
+
+// Rows [m, m + R) of the panel. Every loop over acc is unrolled, or acc would live in memory.
+template <class T, int R>
+void tile(const TapGemm<T>& g, int64_t m) {
+  const bool whole = g.columns == kPanel<T>;
+  typename Vector<T>::type acc[R][kVectors];
+  T edge[kPanel<T>] = {};  // a row narrower than the panel goes through here: nothing is read or written past its end
+#pragma GCC unroll 16
+  for (int r = 0; r < R; r++) {
+    const T* from = g.start == Start::kBias ? g.bias : g.out + (m + r) * g.out_row;
+    if (!whole && g.start != Start::kZero) {
+      for (int64_t n = 0; n < g.columns; n++) edge[n] = from[n];
+      from = edge;
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; v++) {
+      if (g.start == Start::kZero)
+        acc[r][v] = typename Vector<T>::type{};
+      else
+        acc[r][v] = load(from + v * kLanes<T>);
+    }
+  }
+  if (g.a_k == 1)
+    sum_over_pixels_rows<T, R>(g, m, acc);
+  else
+    sum_over_channel_columns<T, R>(g, m, acc);
+#pragma GCC unroll 16
+  for (int r = 0; r < R; r++) {
+    T* to = g.out + (m + r) * g.out_row;
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; v++) store((whole ? to : edge) + v * kLanes<T>, acc[r][v]);
+    if (!whole)
+      for (int64_t n = 0; n < g.columns; n++) to[n] = edge[n];
+  }
+}
+
+template <class T, int R>
+GENFAST_INLINE void tile_of(int64_t rows, const TapGemm<T>& g, int64_t m) {
+  if (rows == R) return tile<T, R>(g, m);
+  if constexpr (R > 1) tile_of<T, R - 1>(rows, g, m);
+}
+
+// Rows are split evenly: 32 rows in tiles of at most 14 are 11 + 11 + 10, not 14 + 14 + 4.
+template <class T>
+GENFAST_INLINE void all_tiles(const TapGemm<T>& g) {
+  const int64_t tiles = (g.rows + GENFAST_TILE_ROWS - 1) / GENFAST_TILE_ROWS;
+  for (int64_t i = 0, m = 0; i < tiles; i++) {
+    const int64_t rows = (g.rows - m) / (tiles - i);
+    tile_of<T, GENFAST_TILE_ROWS>(rows, g, m);
+    m += rows;
+  }
+}
+
+}  // namespace
+
+extern const int64_t panel_bytes = kVectors * GENFAST_VECTOR_BYTES;
+void tap_gemm(const TapGemm<float>& gemm) { all_tiles(gemm); }
+void tap_gemm(const TapGemm<double>& gemm) { all_tiles(gemm); }
+
+}  // namespace genfast::GENFAST_ISA

@@ -1,0 +1,49 @@
+// tap_gemm on a CPU: out[m, :] = bias + sum over taps t, k < depth_t of a[t.a + m * a_row + k * a_k] * w[t.w + k * panel + :]
+//
+// One call computes `rows` rows of one panel of at most panel_bytes / sizeof(T) columns. Pointers are raw; nothing is allocated.
+//   a      any layout in which either a_k == 1 (rows of pixels) or a_row == 1 (columns of channels: weight gradients)
+//   w      packed: panel consecutive columns for each k; those past `columns` must be readable (zeros)
+//   out    `columns` values a row, rows out_row apart; may alias neither a nor w
+// The sum runs over taps in the order given, and over k from 0, in one accumulator for each output: the result depends
+// on neither the batch, nor the position in it, nor the number of threads, to the bit.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace genfast {
+
+struct Tap {
+  ptrdiff_t a;    // offset of the tap's first element, in elements from TapGemm::a
+  ptrdiff_t w;    // offset of the tap's first row of weights, in elements from TapGemm::w
+  int64_t depth;  // how many k this tap sums over
+};
+
+enum class Start { kZero, kBias, kAccumulate };
+
+template <class T>
+struct TapGemm {
+  const T* a;
+  const T* w;
+  const Tap* taps;
+  int64_t num_taps;
+  int64_t a_row, a_k;
+  T* out;
+  int64_t out_row;
+  int64_t rows, columns;
+  Start start;
+  const T* bias;  // `columns` values, read when start is kBias
+};
+
+#define GENFAST_DECLARE_TAP_GEMM(ISA)      \
+  namespace ISA {                          \
+  extern const int64_t panel_bytes;        \
+  void tap_gemm(const TapGemm<float>&);    \
+  void tap_gemm(const TapGemm<double>&);   \
+  }
+GENFAST_DECLARE_TAP_GEMM(generic)
+GENFAST_DECLARE_TAP_GEMM(avx2)
+GENFAST_DECLARE_TAP_GEMM(avx512)
+#undef GENFAST_DECLARE_TAP_GEMM
+
+}  // namespace genfast
