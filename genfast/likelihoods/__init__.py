@@ -1,7 +1,7 @@
 """Likelihoods: what the numbers at the end of a network say about the levels of an image."""
 
 from genfast.errors import GenfastError
-from genfast.likelihoods.base import Likelihood, bits_per_dim, check_images
+from genfast.likelihoods.base import Likelihood, bits_per_dim, check_images, check_layout
 from genfast.likelihoods.bernoulli import Bernoulli
 from genfast.likelihoods.categorical import Categorical
 from genfast.likelihoods.draw import check_draw_options, draw_levels
@@ -13,6 +13,7 @@ __all__ = [
     "bits_per_dim",
     "check_draw_options",
     "check_images",
+    "check_layout",
     "draw_levels",
     "make_likelihood",
 ]

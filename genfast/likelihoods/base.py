@@ -19,22 +19,27 @@ def bits_per_dim(nats: Number, image_shape: tuple[int, int, int]) -> Number:
     return nats / (math.prod(image_shape) * math.log(2))
 
 
-def check_images(images: Tensor, image_shape: tuple[int, ...], levels: int, what: str = "Images") -> None:
+def check_layout(images: Tensor, image_shape: tuple[int, ...]) -> None:
+    """Raises GenfastError unless images are a uint8 or int64 tensor of shape [B, *image_shape]."""
+    if not isinstance(images, Tensor) or images.dtype not in (torch.uint8, torch.int64):
+        found = images.dtype if isinstance(images, Tensor) else type(images).__name__
+        raise GenfastError(f"Images must be a tensor of integer levels (torch.uint8 or torch.int64), not {found}.")
+    if images.ndim != 1 + len(image_shape) or tuple(images.shape[1:]) != tuple(image_shape):
+        expected = ", ".join(str(s) for s in image_shape)
+        raise GenfastError(f"Images must have the shape [B, {expected}], not {list(images.shape)}.")
+
+
+def check_images(images: Tensor, image_shape: tuple[int, ...], levels: int) -> None:
     """Raises GenfastError unless images are uint8 or int64 levels 0 .. levels - 1 of shape [B, *image_shape].
 
     Costs a look at every value (and on a GPU a wait for it), except for uint8 images of 256 levels.
     """
-    if not isinstance(images, Tensor) or images.dtype not in (torch.uint8, torch.int64):
-        found = images.dtype if isinstance(images, Tensor) else type(images).__name__
-        raise GenfastError(f"{what} must be a tensor of integer levels (torch.uint8 or torch.int64), not {found}.")
-    if images.ndim != 1 + len(image_shape) or tuple(images.shape[1:]) != tuple(image_shape):
-        expected = ", ".join(str(s) for s in image_shape)
-        raise GenfastError(f"{what} must have the shape [B, {expected}], not {list(images.shape)}.")
+    check_layout(images, image_shape)
     if images.numel() == 0 or (images.dtype == torch.uint8 and levels == 256):
         return
     low, high = (int(v) for v in images.aminmax())
     if low < 0 or high >= levels:
-        raise GenfastError(f"{what} must hold levels 0 to {levels - 1}, but they hold {low if low < 0 else high}.")
+        raise GenfastError(f"Images must hold levels 0 to {levels - 1}, but they hold {low if low < 0 else high}.")
 
 
 @dataclass(frozen=True)

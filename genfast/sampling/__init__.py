@@ -1,0 +1,7 @@
+"""Sampling: drawing and completing images, exactly, from uniforms that depend on the image's number alone."""
+
+from genfast.sampling.pictures import check_path, grid, save_images
+from genfast.sampling.sampler import ENGINES, Sampler, compile_sampler
+from genfast.sampling.task import CausalModel, Stats
+
+__all__ = ["ENGINES", "CausalModel", "Sampler", "Stats", "check_path", "compile_sampler", "grid", "save_images"]

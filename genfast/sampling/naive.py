@@ -1,0 +1,75 @@
+"""Naive sampling: the definition. One full forward pass for every sub-pixel, and no cleverness.
+
+Every faster engine is tested against these two functions, pixel for pixel.
+"""
+
+from typing import Unpack
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from genfast.sampling.task import CausalModel, OnRow, Options, Stats, evaluating, nothing_known, prepare
+
+
+def sample(model: CausalModel, n: int, **options: Unpack[Options]) -> Tensor:
+    """Draws n images: completes n images of which nothing is known.  # uint8 levels [n, C, H, W]
+
+    The options, and the errors, are those of ``complete``. Image k of a seed is the one with the number first + k.
+    """
+    return complete(model, *nothing_known(model, n), **options)
+
+
+def complete(
+    model: CausalModel,
+    images: Tensor,
+    known: Tensor,
+    *,
+    seed: int = 0,
+    first: int = 0,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    condition: Tensor | None = None,
+    progress: bool = False,
+    on_row: OnRow | None = None,
+    stats: Stats | None = None,
+) -> Tensor:
+    """Draws the unknown pixels, each from its distribution given everything earlier.  # uint8 levels [n, C, H, W]
+
+    Known pixels come back untouched, and are seen by the pixels after them, never by those before (van den Oord et al.
+    2016a, equation 1, in raster order).
+
+    images: levels [n, C, H, W] (uint8 or int64); what they hold where unknown does not matter.
+    known: bool [H, W] or [n, 1, H, W].
+    seed, first: the uniforms are those of the images number first .. first + n - 1 of the seed (see noise.py).
+    temperature, top_k, top_p: see Likelihood.draw.
+    condition: [n, ...], handed to the model.
+    progress: show a progress bar on stderr.
+    on_row: called after each row with a copy of the batch, in which later unknown pixels are still zero.
+    stats: told about every forward pass; there are C * H * W of them, less those of wholly known pixels.
+
+    The model runs on its parameters' device, in evaluation mode, and gets its training flags back.
+    Raises GenfastError for bad input, before any work, and for a network whose output is not finite.
+    """
+    task = prepare(
+        model, images, known, seed=seed, first=first, temperature=temperature, top_k=top_k, top_p=top_p,
+        condition=condition,
+    )  # fmt: skip
+    images, uniforms, stats = task.images, task.uniforms(), stats or Stats()
+    n, channels, height, width = images.shape
+    stats.images += n
+    with evaluating(model), tqdm(total=channels * height * width, unit="sub-pixel", disable=not progress) as bar:
+        for y in range(height):
+            for x in range(width):
+                missing = ~task.known[:, 0, y, x]
+                for c in range(channels):
+                    if missing.any():
+                        params = model(images, condition=task.condition)
+                        drawn = task.draw(params[..., c, y, x], uniforms[:, c, y, x])
+                        images[:, c, y, x] = torch.where(missing, drawn, images[:, c, y, x])
+                        stats.count(n)
+                    bar.update()
+            if on_row is not None:
+                on_row(images.clone())
+    return images

@@ -1,0 +1,182 @@
+"""What every engine starts from: a model it can sample, and a request that has been checked."""
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from genfast.errors import GenfastError
+from genfast.likelihoods import Likelihood, check_draw_options, check_images, check_layout
+from genfast.sampling import noise
+
+
+class CausalModel(Protocol):
+    """Any nn.Module that maps levels to likelihood parameters, each of which reads only earlier sub-pixels.
+
+    "Earlier" is raster order (rows from the top, pixels from the left), and R before G before B within a pixel.
+    ``model(images, condition=None)`` takes uint8 levels [B, C, H, W] and returns ``likelihood.unpack``'s parameters.
+    """
+
+    @property
+    def likelihood(self) -> Likelihood: ...
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...
+    @property
+    def levels(self) -> int: ...
+
+    def __call__(self, images: Tensor, condition: Tensor | None = None) -> Tensor: ...
+    def eval(self) -> Any: ...
+    def modules(self) -> Iterator[nn.Module]: ...
+    def parameters(self) -> Iterable[Tensor]: ...
+
+
+OnRow = Callable[[Tensor], None]
+
+
+class Options(TypedDict, total=False):
+    """The keywords that every sampling function takes; their meaning is told at naive.complete."""
+
+    seed: int
+    first: int
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+    condition: Tensor | None
+    progress: bool
+    on_row: OnRow | None
+    stats: "Stats | None"
+
+
+@dataclass
+class Stats:
+    """What the last call cost."""
+
+    engine: str = ""
+    images: int = 0
+    passes: int = 0
+    """Forward passes of the network."""
+    image_passes: int = 0
+    """Images that went through the network, added up over the passes."""
+
+    def count(self, batch: int) -> None:
+        self.passes += 1
+        self.image_passes += batch
+
+
+@dataclass(frozen=True)
+class Task:
+    """A checked request: complete ``images`` where they are not ``known``.
+
+    images: uint8 [n, C, H, W] on the model's device, zero where unknown; the engine's own copy, written in place.
+    known: bool [n, 1, H, W].  condition: [n, ...] on the model's device, or None.
+    """
+
+    model: CausalModel
+    images: Tensor
+    known: Tensor
+    condition: Tensor | None
+    seed: int
+    first: int
+    temperature: float
+    top_k: int | None
+    top_p: float | None
+
+    def uniforms(self) -> Tensor:
+        """The uniform of every sub-pixel.  # float64 [n, C, H, W]"""
+        n = self.images.shape[0]
+        return noise.uniforms(self.seed, self.first, n, self.model.image_shape).to(self.images.device)
+
+    def draw(self, params: Tensor, uniforms: Tensor) -> Tensor:
+        """As Likelihood.draw, with this request's temperature, top_k and top_p.  # uint8"""
+        levels = self.model.likelihood.draw(params, uniforms, self.temperature, self.top_k, self.top_p)
+        return levels.to(torch.uint8)
+
+
+def prepare(
+    model: CausalModel,
+    images: Tensor,
+    known: Tensor,
+    *,
+    seed: int = 0,
+    first: int = 0,
+    temperature: float = 1.0,
+    top_k: int | None = None,
+    top_p: float | None = None,
+    condition: Tensor | None = None,
+) -> Task:
+    """Checks everything about a request before any work; raises GenfastError with one sentence."""
+    check_model(model)
+    shape, device = tuple(model.image_shape), device_of(model)
+    _, height, width = shape
+    check_layout(images, shape)
+    if images.shape[0] == 0:
+        raise GenfastError("There is no image to complete: the batch is empty.")
+    n = images.shape[0]
+    if not isinstance(known, Tensor) or known.dtype != torch.bool:
+        found = known.dtype if isinstance(known, Tensor) else type(known).__name__
+        raise GenfastError(f"The mask of known pixels must be a tensor of booleans (True where known), not {found}.")
+    if tuple(known.shape) not in {(height, width), (n, 1, height, width), (1, 1, height, width)}:
+        raise GenfastError(
+            f"The mask of known pixels must have the shape [{height}, {width}] or [{n}, 1, {height}, {width}], "
+            f"not {list(known.shape)}."
+        )
+    known = known.to(device).expand(n, 1, height, width)
+    images = images.to(device).where(known, 0)  # before the check of the levels: an unknown pixel may hold anything
+    check_images(images, shape, model.levels)
+    noise.check_seed(seed, first, n)
+    check_draw_options(temperature, top_k, top_p)
+    if condition is not None:
+        condition = check_condition(condition, n).to(device)
+    start = images.to(torch.uint8, copy=True)
+    return Task(model, start, known, condition, int(seed), int(first), temperature, top_k, top_p)
+
+
+def nothing_known(model: CausalModel, n: int) -> tuple[Tensor, Tensor]:
+    """Images and a mask of known pixels with which completing is sampling.  # [n, C, H, W], [H, W]"""
+    check_model(model)
+    if not isinstance(n, int) or isinstance(n, bool) or n < 1:
+        raise GenfastError(f"The number of images to sample must be a whole number, at least 1, not {n}.")
+    device = device_of(model)
+    images = torch.zeros(n, *model.image_shape, dtype=torch.uint8, device=device)
+    return images, torch.zeros(tuple(model.image_shape)[1:], dtype=torch.bool, device=device)
+
+
+def check_model(model: CausalModel) -> None:
+    """Raises GenfastError unless the model says what its images and its likelihood are."""
+    missing = [a for a in ("likelihood", "image_shape", "levels") if not hasattr(model, a)]
+    if missing or not isinstance(model, nn.Module):
+        raise GenfastError(
+            f"A {type(model).__name__} cannot be sampled: it must be an nn.Module with the attributes likelihood, "
+            f"image_shape and levels{' (missing: ' + ', '.join(missing) + ')' if missing else ''}."
+        )
+
+
+def check_condition(condition: Tensor, n: int) -> Tensor:
+    """Raises GenfastError unless there is one condition for each of n images."""
+    if not isinstance(condition, Tensor):
+        raise GenfastError(f"The condition must be a tensor with one row per image, not {type(condition).__name__}.")
+    if condition.ndim == 0 or condition.shape[0] != n:
+        rows = condition.shape[0] if condition.ndim else "no"
+        raise GenfastError(f"The condition has {rows} rows for {n} images: give one row per image.")
+    return condition
+
+
+def device_of(model: CausalModel) -> torch.device:
+    """Where the model's parameters are."""
+    return next((p.device for p in model.parameters()), torch.device("cpu"))
+
+
+@contextmanager
+def evaluating(model: CausalModel) -> Iterator[None]:
+    """Evaluation mode without autograd; every submodule's training flag is put back afterwards, come what may."""
+    flags = [(module, module.training) for module in model.modules()]
+    try:
+        model.eval()
+        with torch.inference_mode():
+            yield
+    finally:
+        for module, training in flags:
+            module.training = training
