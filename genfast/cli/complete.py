@@ -1,0 +1,112 @@
+"""``genfast complete``: the missing part of images."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import tyro
+
+from genfast.cli.flags import DrawFlags, Output, parse, seconds
+from genfast.errors import GenfastError
+
+DESCRIPTION = """\
+Draw the missing part of images, given their known part. A picture (.png) has one row per image: what was known, the
+completions, and for images of a data set the original. An animation (.gif) shows the completions appearing; an array
+(.npz) holds them, the copies of an image next to each other. Known pixels come back untouched. A pixel is drawn given
+the pixels above it and to its left, so what is known further down does not steer it.
+
+Example: genfast complete runs/digits -n 8 --known top-half --copies 4 -o halves.png"""
+
+
+@dataclass(frozen=True)
+class CompleteFlags(DrawFlags):
+    """What to complete."""
+
+    data: str | None = None
+    """Take images of this data set (default: the one the model was trained on)."""
+    split: Literal["test", "valid", "train"] = "test"
+    """Which part of it."""
+    binarize: str | None = None
+    """none, threshold or dynamic (default: as in training)."""
+    image_size: int | None = None
+    """Size in pixels for a folder of images (default: as in training)."""
+    data_dir: Path | None = None
+    """Folder with the data sets (default: as in training, then GENFAST_DATA, then a cache folder)."""
+    images: Path | None = None
+    """Take images of this file instead: a picture, or an .npz with the array images."""
+    known: str = "top-half"
+    """Known pixels: top-half, left-half, or an .npz with the array known, bool [H, W] or [n, 1, H, W]."""
+    count: Annotated[int, tyro.conf.arg(name="n", aliases=["-n"])] = 8
+    """Number of images of the data set (a file is taken whole)."""
+    copies: int = 4
+    """Completions of each image."""
+    out: Output = Path("completed.png")
+    """File to write: .png, .gif or .npz."""
+
+
+def main(argv: Sequence[str]) -> None:
+    """Complete images and write them."""
+    flags = parse(CompleteFlags, argv, "genfast complete", DESCRIPTION)
+    import torch
+
+    from genfast.cli.data import read_images, read_known, run_data
+    from genfast.sampling import compile_sampler
+    from genfast.training.checkpoint import find_checkpoint
+    from genfast.training.evaluate import check_match
+    from genfast.training.pictures import check_output, write_images
+
+    if flags.copies < 1:
+        raise GenfastError(f"--copies is {flags.copies}, it must be at least 1.")
+    model = flags.load()
+    sampler = compile_sampler(model, flags.engine)
+    check_output(flags.out, model.image_shape[0])
+    labels = None
+    if flags.images is not None:
+        if flags.data is not None:
+            raise GenfastError("Give --data or --images, not both.")
+        images = read_images(flags.images, model.image_shape, model.levels)
+    else:
+        source = run_data(find_checkpoint(flags.run), flags.data, flags.binarize, flags.image_size, flags.data_dir)
+        chosen = source.load(flags.split).subset(flags.count)
+        if model.condition_dim is None:
+            check_match(model, chosen)
+        images = chosen.batch(np.arange(len(chosen))).numpy()
+        labels = chosen.labels
+    n, copies = len(images), flags.copies
+    known = read_known(flags.known, model.image_shape, n)
+    condition = flags.conditions(model, n)
+    if model.num_classes is not None and not flags.label:
+        if labels is None:
+            raise GenfastError("This model needs --label, the classes of the images.")
+        condition = torch.from_numpy(labels)
+    if condition is not None:
+        condition = condition.repeat_interleave(copies, dim=0)
+    start = time.perf_counter()
+    completed = sampler.complete(
+        torch.from_numpy(images.repeat(copies, axis=0)),
+        torch.from_numpy(known.repeat(copies, axis=0)[:, None]),
+        condition=condition,
+        **flags.options(),
+    )
+    took = time.perf_counter() - start
+    result = completed.cpu().numpy()
+    if flags.out.suffix.lower() == ".png":
+        # One row per image: what was known, the completions, and the original if the images are whole.
+        parts, masks = [images[:, None], result.reshape(n, copies, *images.shape[1:])], [known[:, None]]
+        masks.append(np.ones((n, copies, *known.shape[1:]), bool))
+        if flags.images is None:
+            parts.append(images[:, None])
+            masks.append(np.ones_like(known[:, None]))
+        rows, shown = np.concatenate(parts, axis=1), np.concatenate(masks, axis=1)
+        flat = rows.reshape(-1, *images.shape[1:])
+        write_images(flags.out, flat, model.levels, rows.shape[1], drawn=shown.reshape(-1, *known.shape[1:]))
+    else:
+        write_images(flags.out, result, model.levels, copies, known=known.repeat(copies, axis=0))
+    print(
+        f"{n * copies} completions of {n} images in {seconds(took)} ({seconds(took / (n * copies))} each), "
+        f"{sampler.engine} engine, {sampler.stats.passes} forward passes"
+    )
+    print(f"wrote {flags.out}")

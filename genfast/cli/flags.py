@@ -1,0 +1,146 @@
+"""Command-line flags from dataclasses, and the ones that several verbs share."""
+
+import contextlib
+import io
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+import tyro
+
+from genfast.errors import GenfastError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from genfast.models import ImageModel
+
+Flags = TypeVar("Flags")
+
+
+def parse(flags: type[Flags], argv: Sequence[str], prog: str, description: str) -> Flags:
+    """Fill a dataclass from the command line. ``--help`` prints and exits; raises GenfastError for anything wrong.
+
+    tyro would print a wrong flag as a box of several lines; the first paragraph of it makes our one sentence.
+    """
+    stderr = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(stderr):
+            return tyro.cli(
+                flags,
+                prog=prog,
+                description=description,
+                args=list(argv),
+                config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagCreatePairsOff),
+            )
+    except SystemExit as stop:
+        if not stop.code:
+            raise
+        raise GenfastError(f"{_first_paragraph(stderr.getvalue())} (see {prog} --help).") from None
+
+
+def _first_paragraph(box: str) -> str:
+    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
+    lines = [line.strip("│| ").strip() for line in text.splitlines()]
+    words: list[str] = []
+    for line in lines:
+        if re.match(r"[╭╰+]", line) or not line:
+            continue
+        if re.match(r"[─-]{3,}", line):
+            break
+        words.append(line)
+    return " ".join(words).removesuffix("(required)").rstrip(".: ") or "These options cannot be understood"
+
+
+Output = Annotated[Path, tyro.conf.arg(name="out", aliases=["-o"], metavar="FILE")]
+
+
+@dataclass(frozen=True)
+class RunFlags:
+    """Which trained model, and where it runs."""
+
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")]
+    """Run folder of genfast train, or one folder of its checkpoints."""
+    weights: Literal["ema", "last"] = "ema"
+    """ema: the moving average of the weights, usually better; last: the weights after the last step."""
+    device: Literal["auto", "cpu"] = "auto"
+    """auto takes a GPU when there is one."""
+    num_threads: int = 0
+    """CPU threads (0: PyTorch's choice)."""
+
+    def load(self) -> "ImageModel":
+        """The model, on its device, in evaluation mode."""
+        import torch
+
+        from genfast.training import load_model
+
+        if self.num_threads:
+            torch.set_num_threads(self.num_threads)
+        model = load_model(self.run, self.weights)
+        return model.to("cuda" if self.device == "auto" and torch.cuda.is_available() else "cpu")
+
+
+@dataclass(frozen=True)
+class DrawFlags(RunFlags):
+    """How levels are drawn."""
+
+    seed: int = 0
+    """Seed. The same seed gives the same images, in any number and by any engine."""
+    first: int = 0
+    """Number of the first image: -n 8 --first 8 continues where -n 8 ended."""
+    temperature: float = 1.0
+    """Below 1 more typical pixels, above 1 wilder ones; 0 always takes the most probable level."""
+    top_k: int | None = None
+    """Draw among the k most probable levels of each pixel only (default: all)."""
+    top_p: float | None = None
+    """Draw among the most probable levels that together have this probability (default: all)."""
+    label: tuple[int, ...] = ()
+    """Class labels for a model trained with --num-classes; given several, the images take turns."""
+    condition: Path | None = None
+    """A .npy file with the vectors, float [n, D] or [D], for a model conditioned on vectors."""
+    engine: str = "auto"
+    """How to sample: naive (one pass per pixel), jacobi (far fewer passes), or auto (the fastest there is)."""
+    batch_size: int = 64
+    """Images drawn at a time; bounds the memory."""
+
+    def options(self) -> dict[str, Any]:
+        """Keywords for Sampler.sample and Sampler.complete."""
+        names = ("seed", "first", "temperature", "top_k", "top_p", "batch_size")
+        return {name: getattr(self, name) for name in names} | {"progress": sys.stderr.isatty()}
+
+    def conditions(self, model: "ImageModel", n: int) -> "Tensor | None":
+        """One condition for each of n images, from --label or --condition; None if neither was given."""
+        import numpy as np
+        import torch
+
+        if self.label and self.condition is not None:
+            raise GenfastError("Give --label or --condition, not both.")
+        if self.label:
+            if model.num_classes is None:
+                raise GenfastError("This model was trained without labels: leave out --label.")
+            return torch.tensor(self.label)[torch.arange(n) % len(self.label)]
+        if self.condition is None:
+            if model.num_classes is not None:
+                return torch.arange(n) % model.num_classes
+            if model.condition_dim is not None:
+                raise GenfastError(f"This model needs --condition FILE.npy with {model.condition_dim} floats an image.")
+            return None
+        try:
+            vectors = np.load(self.condition, allow_pickle=False)
+        except (ValueError, EOFError):
+            raise GenfastError(f"{self.condition} is not a .npy file of numbers.") from None
+        if not isinstance(vectors, np.ndarray) or vectors.dtype.kind not in "fiu" or vectors.ndim not in (1, 2):
+            raise GenfastError(f"{self.condition} must hold one array of numbers, [n, D] or [D].")
+        tensor = torch.from_numpy(vectors.astype(np.float32))
+        return tensor.expand(n, -1) if tensor.ndim == 1 else tensor
+
+
+def seconds(value: float) -> str:
+    """A time for people: 3 significant digits."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if value >= size:
+            return f"{value / size:.3g} {unit}"
+    return f"{value / 1e-6:.3g} us"

@@ -1,0 +1,74 @@
+"""``genfast VERB ...``: find the verb, run it, and turn what goes wrong into one sentence and an exit code."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from genfast.errors import GenfastError
+
+VERBS = {
+    "train": "train a model on a data set; the run folder keeps checkpoints, metrics and pictures",
+    "evaluate": "how likely are held-out images? nats per image and bits/dim, with standard errors",
+    "sample": "draw new images from a trained model, as a picture, an animation or an array",
+    "complete": "draw the missing part of partly known images",
+    "info": "versions, processor, and which operators run on what",
+    "demo": "train on small handwritten digits for about a minute, draw new ones, compare two samplers",
+}
+
+
+def usage() -> str:
+    """What ``genfast --help`` prints."""
+    verbs = "\n".join(f"  {verb:10}{line}" for verb, line in VERBS.items())
+    return f"""\
+usage: genfast VERB [options]         (genfast VERB --help tells more)
+
+Pixel-level generative models: train them, measure them, and sample from them fast and exactly.
+
+{verbs}
+
+A first session:
+  genfast train gated-pixelcnn --data digits --preset digits -o runs/digits
+  genfast evaluate runs/digits
+  genfast sample runs/digits -n 64 -o digits.png
+
+Exit codes: 0 done, 2 bad input (one sentence on stderr says what), 130 interrupted.
+GENFAST_TRACEBACK=1 shows where an error came from."""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run one command and return its exit code."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0
+    verb, rest = argv[0], list(argv[1:])
+    try:
+        if verb not in VERBS:
+            raise GenfastError(f"There is no command {verb!r}: choose one of {', '.join(VERBS)}.")
+        importlib.import_module(f"genfast.cli.{verb}").main(rest)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output went away, as in `genfast info | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (GenfastError, OSError) as error:
+        if os.environ.get("GENFAST_TRACEBACK") == "1":
+            raise
+        sentence = str(error)
+        if isinstance(error, OSError) and error.strerror:
+            sentence = f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
+        print(f"genfast {verb}: {' '.join(sentence.split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def entry() -> NoReturn:
+    """The console script."""
+    sys.exit(main(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    entry()

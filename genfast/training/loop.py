@@ -1,0 +1,385 @@
+"""The training loop: maximum likelihood over Accelerate, resumable to the bit."""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from genfast.data import ImageSet
+from genfast.errors import GenfastError
+from genfast.likelihoods import bits_per_dim
+from genfast.models import ImageModel, ModelConfig, build_model
+from genfast.training.checkpoint import (
+    find_checkpoint,
+    model_to_dict,
+    read_model,
+    read_state,
+    read_tensors,
+    write_checkpoint,
+)
+from genfast.training.ema import AveragedModel
+from genfast.training.evaluate import check_match, condition_of, image_nats
+from genfast.training.metrics import Metrics
+from genfast.training.order import Order, stream
+from genfast.training.pictures import write_images
+from genfast.training.recipe import DataConfig, TrainConfig
+from genfast.training.run import RunFolder, train_config_to_dict
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished run leaves: the model with the weights that evaluation uses, and its last held-out metrics."""
+
+    model: ImageModel
+    held_out: Metrics | None
+    step: int
+
+
+def train(
+    model_name: str,
+    model_config: ModelConfig,
+    data: ImageSet,
+    train_config: TrainConfig,
+    run_dir: str | Path,
+    resume: bool = False,
+    *,
+    overwrite: bool = False,
+    held_out: ImageSet | None = None,
+    source: DataConfig | None = None,
+    progress: bool = False,
+    report: Callable[[str], None] | None = None,
+) -> TrainResult:
+    """Train a model on ``data`` and keep the run in ``run_dir``.
+
+    The loss is the mean negative log-likelihood in bits/dim. held_out: images to watch, never trained on. source: how
+    ``data`` was loaded, for ``genfast evaluate`` later. resume: continue the run in ``run_dir``; on one machine with
+    one thread count it continues as if it had never stopped. progress: a progress bar on stderr (on a terminal).
+    report: called with one line per evaluation. Seeds PyTorch's global generator and, if asked, its thread count.
+
+    Under ``accelerate launch`` each process takes its share of every batch and the gradient is that of the whole batch.
+
+    Raises GenfastError for settings that do not fit together, a run folder that is in use, or a loss that is not a
+    number (the last checkpoint from before stays).
+    """
+    run = _Run(model_name, model_config, data, train_config, Path(run_dir), held_out, progress, report)
+    return run.train(resume, overwrite, source)
+
+
+class _Run:
+    """The moving parts of one call of ``train``."""
+
+    def __init__(
+        self,
+        model_name: str,
+        model_config: ModelConfig,
+        data: ImageSet,
+        config: TrainConfig,
+        run_dir: Path,
+        held_out: ImageSet | None,
+        progress: bool,
+        report: Callable[[str], None] | None,
+    ) -> None:
+        self.config, self.data, self.progress = config, data, progress
+        if held_out is not None and config.eval_images:
+            held_out = held_out.subset(config.eval_images)
+        self.held_out = held_out
+        self.folder = RunFolder(run_dir)
+        if config.num_threads:
+            torch.set_num_threads(config.num_threads)
+        self.accelerator = _accelerator(config)
+        self.is_main = self.accelerator.is_main_process
+        self.report = report if report is not None and self.is_main else lambda line: None
+        if min(config.batch_size, len(data)) < self.accelerator.num_processes:
+            raise GenfastError(
+                f"A batch of {min(config.batch_size, len(data))} images cannot be shared by "
+                f"{self.accelerator.num_processes} processes: use a larger batch or fewer processes."
+            )
+        torch.manual_seed(config.seed)
+        model = build_model(model_name, model_config)
+        self.model_name = model_name
+        check_match(model, data)
+        if held_out is not None:
+            check_match(model, held_out)
+        self.model = model.to(self.accelerator.device)
+        self.average = AveragedModel(self.model, config.ema)
+        self.optimizer = _optimizer(self.model, config)
+        # The wrapped forward pass carries autocast and, with several processes, the averaging of gradients.
+        self.wrapped, self.stepper = self.accelerator.prepare(self.model, self.optimizer)
+        self.total = config.total_steps(len(data))
+        self.order = Order(len(data), config.batch_size, config.steps_per_epoch(len(data)), config.seed)
+        self.step = 0
+        self.saved_at = -1
+        self.seconds = 0.0  # spent training, over all sessions of the run
+        self.window_nats, self.window_images = 0.0, 0  # training loss since the last logged line
+        self.last_metrics: Metrics | None = None
+        self.evaluated_at = -1
+
+    # ---- the run ----
+
+    def train(self, resume: bool, overwrite: bool, source: DataConfig | None) -> TrainResult:
+        self._open(resume, overwrite, source)
+        writer = _tensorboard(self.folder.path, self.step) if self.config.tensorboard and self.is_main else None
+        config, epoch_length = self.config, self.order.steps_per_epoch
+        started, saved = time.monotonic() - self.seconds, time.monotonic()
+        bar = tqdm(
+            total=self.total,
+            initial=self.step,
+            unit="step",
+            desc="train",
+            disable=None if self.progress and self.is_main else True,
+        )
+        self.wrapped.train()
+        while self.step < self.total:
+            nats, norm, rate = self._step()
+            self.seconds = time.monotonic() - started
+            bar.update()
+            bar.set_postfix_str(f"{bits_per_dim(nats, self.data.image_shape):.4f} bits/dim", refresh=False)
+            last = self.step == self.total
+            epoch_end = self.step % epoch_length == 0
+            epochs = self.step // epoch_length
+            if self.step % config.log_every == 0 or last:
+                self._log_training(norm, rate, writer)
+            if last or (epoch_end and config.eval_every and epochs % config.eval_every == 0):
+                self._evaluate(writer)
+            waited = time.monotonic() - saved
+            due_steps = config.checkpoint_every_steps and self.step % config.checkpoint_every_steps == 0
+            if last or due_steps or 0 < config.checkpoint_every_seconds <= waited:
+                self._save()
+                saved = time.monotonic()
+            if last or (epoch_end and config.sample_every and epochs % config.sample_every == 0):
+                self._draw_samples(epochs)
+        bar.close()
+        if self.evaluated_at != self.step:  # a finished run was resumed
+            self._measure()
+        if writer is not None:
+            writer.close()
+        self.accelerator.wait_for_everyone()
+        return TrainResult(self.average.model, self.last_metrics, self.step)
+
+    def _step(self) -> tuple[float, float, float]:
+        """One optimizer step. Returns nats per image of the batch, the gradient's norm and the learning rate."""
+        config, step = self.config, self.step
+        process, processes = self.accelerator.process_index, self.accelerator.num_processes
+        batch = self.order.batch(step)
+        mine = np.array_split(batch, processes)[process]
+        images = self.data.batch(mine, seed=config.seed, epoch=self.order.epoch(step)).to(self.accelerator.device)
+        condition = condition_of(self.model, self.data, mine)
+        condition = None if condition is None else condition.to(self.accelerator.device)
+        torch.manual_seed(stream(config.seed, step, process))  # dropout and the like
+        rate = config.learning_rate_at(step, self.total)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.stepper.zero_grad()
+        nats = -self.model.likelihood.log_prob(self.wrapped(images, condition), images).sum()
+        # Gradients are averaged over processes; the factor makes that the mean over the batch, however it was split.
+        self.accelerator.backward(bits_per_dim(nats, self.data.image_shape) * (processes / len(batch)))
+        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), config.grad_clip or math.inf))
+        total = float(self.accelerator.reduce(nats.detach().double(), "sum"))
+        # Overflown float16 gradients are expected: the gradient scaler skips the step and shrinks its scale.
+        if not math.isfinite(total) or not (math.isfinite(norm) or config.amp == "fp16"):
+            what = "loss" if not math.isfinite(total) else "gradient"
+            raise GenfastError(
+                f"The {what} was not a finite number at step {step + 1}: lower the learning rate (it was {rate:g}), or "
+                f"clip the gradient at less than {config.grad_clip or math.inf:g}; the checkpoint of step "
+                f"{self.saved_at} is kept in {self.folder.path}."
+            )
+        self.stepper.step()
+        self.step += 1
+        self.average.update(self.model, self.step)
+        self.window_nats += total
+        self.window_images += len(batch)
+        return total / len(batch), norm, rate
+
+    # ---- what it says ----
+
+    def _log_training(self, norm: float, rate: float, writer: Any) -> None:
+        nats = self.window_nats / self.window_images
+        self.window_nats, self.window_images = 0.0, 0
+        line = {
+            "step": self.step,
+            "epoch": self.step / self.order.steps_per_epoch,
+            "train_nats": nats,
+            "train_bits_per_dim": bits_per_dim(nats, self.data.image_shape),
+            "gradient_norm": norm if math.isfinite(norm) else None,
+            "learning_rate": rate,
+            "seconds": round(self.seconds, 3),
+        }
+        self._write(line, writer)
+
+    def _measure(self) -> Metrics | None:
+        """Held-out metrics of the averaged weights; every process takes its share of the images."""
+        if self.held_out is None:
+            return None
+        from accelerate.utils import gather_object
+
+        share = np.array_split(np.arange(len(self.held_out)), self.accelerator.num_processes)
+        mine = share[self.accelerator.process_index]
+        batch = max(self.config.batch_size, 64)
+        nats = np.array(gather_object(image_nats(self.average.model, self.held_out, mine, batch).tolist()))
+        if not np.isfinite(nats).all():
+            raise GenfastError(
+                f"The likelihood of a held-out image was not a finite number at step {self.step}: lower the learning "
+                f"rate; the checkpoint of step {self.saved_at} is kept in {self.folder.path}."
+            )
+        self.last_metrics = Metrics.from_nats(nats, self.held_out.image_shape, self.held_out.title)
+        self.evaluated_at = self.step
+        return self.last_metrics
+
+    def _evaluate(self, writer: Any) -> None:
+        metrics = self._measure()
+        if metrics is not None:
+            line = {
+                "step": self.step,
+                "epoch": self.step / self.order.steps_per_epoch,
+                "held_out": metrics.title,
+                "held_out_nats": metrics.nats,
+                "held_out_nats_standard_error": metrics.to_dict()["nats_standard_error"],
+                "held_out_bits_per_dim": metrics.bits_per_dim,
+                "seconds": round(self.seconds, 3),
+            }
+            self._write(line, writer)
+            self.report(
+                f"epoch {self.step / self.order.steps_per_epoch:g}, step {self.step}: held out "
+                f"{metrics.bits_per_dim:.4f} bits/dim ({metrics.nats:.2f} nats), {self.seconds:.0f} s"
+            )
+        if self.is_main:
+            self.folder.draw_curve()
+
+    def _write(self, line: dict[str, Any], writer: Any) -> None:
+        if self.is_main:
+            self.folder.log(line)
+        if writer is not None:
+            for name, value in line.items():
+                if isinstance(value, float):
+                    writer.add_scalar(name, value, self.step)
+
+    def _draw_samples(self, epoch: int) -> None:
+        count = self.config.sample_images
+        if count == 0 or not self.is_main or self.data.image_shape[0] not in (1, 3):
+            return
+        from genfast.sampling import compile_sampler
+
+        condition = None
+        if self.average.model.num_classes is not None:
+            condition = torch.arange(count) % self.average.model.num_classes
+        sampler = compile_sampler(self.average.model)
+        images = sampler.sample(count, seed=self.config.seed, condition=condition)
+        write_images(self.folder.path / f"samples-{epoch:04d}.png", images.cpu().numpy(), self.data.levels)
+
+    # ---- what it keeps ----
+
+    def _open(self, resume: bool, overwrite: bool, source: DataConfig | None) -> None:
+        """Start the run folder, or restore the state of the run in it."""
+        described = {
+            "name": source.data if source else self.data.name,
+            "binarize": source.binarize if source else "none",
+            "image_size": source.image_size if source else None,
+            "title": self.data.title,
+            "images": len(self.data),
+        }
+        self.described = {
+            "model": model_to_dict(self.model_name, self.model),
+            "data": described,
+            "data_dir": str(source.data_dir) if source and source.data_dir else None,
+            "held_out": self.held_out.title if self.held_out else None,
+            "train": train_config_to_dict(self.config),
+        }
+        if self.is_main:
+            if resume:
+                self.folder.resume(self.described)
+            else:
+                self.folder.start(self.described, overwrite)
+        self.accelerator.wait_for_everyone()
+        if resume and (self.folder.path / "checkpoints" / "latest").is_file():
+            self._restore(find_checkpoint(self.folder.path))
+        if self.is_main:
+            self.folder.cut_metrics(self.step)
+        if self.saved_at < 0:
+            self._save()
+
+    def _save(self) -> None:
+        """A checkpoint of this step, unless there is one: weights, moments and a few numbers are all of the state."""
+        if self.saved_at == self.step:
+            return
+        self.saved_at = self.step
+        if not self.is_main:
+            return
+        moments = {
+            f"{name}/{key}": value
+            for name, parameter in self.model.named_parameters()
+            for key, value in self.optimizer.state[parameter].items()
+        }
+        tensors = {"model": self.model.state_dict(), "optimizer": moments}
+        if self.config.ema:
+            tensors["ema"] = self.average.model.state_dict()
+        scaler = self.accelerator.scaler
+        epoch, position = divmod(self.step, self.order.steps_per_epoch)
+        state = {
+            "epoch": epoch,
+            "position_in_epoch": position,
+            "seconds": self.seconds,
+            "window_nats": self.window_nats,
+            "window_images": self.window_images,
+            "scaler": scaler.state_dict() if scaler is not None else {},
+        }
+        self.folder.sync_metrics()
+        write_checkpoint(self.folder.path, self.step, self.described, tensors, state)
+
+    def _restore(self, checkpoint: Path) -> None:
+        state = read_state(checkpoint)
+        read_model(checkpoint, "model", self.model, state)
+        read_model(checkpoint, "ema" if self.config.ema else "model", self.average.model, state)
+        moments = read_tensors(checkpoint, "optimizer", state)
+        for name, parameter in self.model.named_parameters():
+            mine = {key.rpartition("/")[2]: value for key, value in moments.items() if key.rpartition("/")[0] == name}
+            for key, value in mine.items():
+                # Adam keeps its step counts on the CPU.
+                self.optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+        try:
+            self.step = self.saved_at = int(state["step"])
+            self.seconds = float(state["seconds"])
+            self.window_nats, self.window_images = float(state["window_nats"]), int(state["window_images"])
+            scaler = state["scaler"]
+        except (KeyError, TypeError, ValueError):
+            raise GenfastError(f"{checkpoint / 'state.json'} is corrupted: resume from another checkpoint.") from None
+        if scaler and self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(scaler)
+
+
+def _accelerator(config: TrainConfig) -> "Accelerator":
+    from accelerate import Accelerator
+
+    if config.amp == "fp16" and (config.device == "cpu" or not torch.cuda.is_available()):
+        raise GenfastError("amp fp16 needs a GPU: use bf16 or no.")
+    try:
+        return Accelerator(mixed_precision=config.amp, cpu=config.device == "cpu")
+    except ValueError as error:  # its state is one per process
+        raise GenfastError(
+            f"A process trains with one device and one precision, and Accelerate was set up otherwise before ({error})."
+        ) from None
+
+
+def _optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    betas = (0.9, config.beta2)
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(
+            model.parameters(), lr=config.learning_rate, betas=betas, weight_decay=config.weight_decay
+        )
+    return torch.optim.Adam(model.parameters(), lr=config.learning_rate, betas=betas)
+
+
+def _tensorboard(run_dir: Path, step: int) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise GenfastError("TensorBoard is not installed: pip install 'genfast[tensorboard]', or do without.") from None
+    return SummaryWriter(str(run_dir / "tensorboard"), purge_step=step + 1)

@@ -1,0 +1,152 @@
+"""How a model is trained: one dataclass of settings, the presets' settings, and where the images come from."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from genfast.errors import GenfastError
+
+if TYPE_CHECKING:
+    from genfast.data import ImageSet
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Every setting of a training run. Raises GenfastError for a value that cannot be meant."""
+
+    epochs: int = 20
+    """Passes over the training images."""
+    max_steps: int = 0
+    """Stop after this many optimizer steps instead of after --epochs (0: go by --epochs)."""
+    batch_size: int = 64
+    """Images in one optimizer step, over all processes together."""
+    learning_rate: float = 1e-3
+    """Largest learning rate, reached after the warm-up."""
+    optimizer: Literal["adam", "adamw"] = "adam"
+    """Adam, or AdamW (Adam with decoupled weight decay)."""
+    weight_decay: float = 0.0
+    """Weight decay of AdamW."""
+    beta2: float = 0.999
+    """Adam's memory for squared gradients (0.95 to 0.999)."""
+    warmup_steps: int = 200
+    """Steps over which the learning rate climbs from 0."""
+    decay: Literal["cosine", "constant"] = "cosine"
+    """After the warm-up: fall to 0 along half a cosine, or stay constant."""
+    grad_clip: float = 1.0
+    """Largest norm of the gradient of the loss in bits/dim; longer gradients are shortened to it (0: never)."""
+    ema: float = 0.999
+    """Decay of the moving average of the weights that evaluation and sampling use (0: use the last weights)."""
+    amp: Literal["no", "bf16", "fp16"] = "no"
+    """Mixed precision of the forward and backward pass: none, bfloat16, or float16 (GPU only)."""
+    seed: int = 0
+    """Seed of the initial weights, the order of the images, dynamic binarization, dropout and the sample pictures."""
+    device: Literal["auto", "cpu"] = "auto"
+    """auto takes a GPU when there is one."""
+    num_threads: int = 0
+    """CPU threads (0: PyTorch's choice)."""
+    log_every: int = 50
+    """Steps between two lines in metrics.jsonl."""
+    eval_every: int = 1
+    """Epochs between two evaluations on held-out images (0: only at the end)."""
+    eval_images: int = 0
+    """Held-out images in these evaluations, picked by a fixed shuffle (0: all)."""
+    sample_every: int = 0
+    """Epochs between two sample pictures (0: only at the end)."""
+    sample_images: int = 16
+    """Images in a sample picture (0: no pictures)."""
+    checkpoint_every_seconds: float = 60.0
+    """Seconds between two checkpoints (0: go by --checkpoint-every-steps alone)."""
+    checkpoint_every_steps: int = 0
+    """Steps between two checkpoints (0: go by --checkpoint-every-seconds alone)."""
+    tensorboard: bool = False
+    """Also write TensorBoard logs into the run folder."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "log_every"):
+            if getattr(self, name) < 1:
+                raise GenfastError(f"{name} is {getattr(self, name)}, it must be at least 1.")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int | float) and not (math.isfinite(value) and value >= 0):
+                raise GenfastError(f"{field.name} is {value}, it must be 0 or more.")
+        for name in ("ema", "beta2"):
+            if getattr(self, name) >= 1:
+                raise GenfastError(f"{name} is {getattr(self, name)}, it must be below 1.")
+        if self.epochs == 0 and self.max_steps == 0:
+            raise GenfastError("Nothing to train: set epochs or max_steps to 1 or more.")
+
+    def steps_per_epoch(self, images: int) -> int:
+        """Full batches in one epoch. What is left over differs by epoch, so no image is left out for good."""
+        return max(1, images // self.batch_size)
+
+    def total_steps(self, images: int) -> int:
+        """Steps of the whole run."""
+        return self.max_steps or self.epochs * self.steps_per_epoch(images)
+
+    def learning_rate_at(self, step: int, total_steps: int) -> float:
+        """Learning rate of a step counted from 0: linear warm-up, then half a cosine. Pure, so nothing to save."""
+        if step < self.warmup_steps:
+            return self.learning_rate * (step + 1) / self.warmup_steps
+        if self.decay == "constant":
+            return self.learning_rate
+        done = (step - self.warmup_steps) / max(1, total_steps - self.warmup_steps)
+        return self.learning_rate * 0.5 * (1.0 + math.cos(math.pi * min(1.0, done)))
+
+
+# These say how to watch a run, not what it computes: a resumed run may change them. So may the length (epochs,
+# max_steps): the learning rate then follows the new length from there on.
+FREE_ON_RESUME = {
+    "epochs",
+    "max_steps",
+    "device",
+    "num_threads",
+    "log_every",
+    "eval_every",
+    "eval_images",
+    "sample_every",
+    "sample_images",
+    "checkpoint_every_seconds",
+    "checkpoint_every_steps",
+    "tensorboard",
+}
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which images: enough to find the same ones again."""
+
+    data: str
+    """Data set: digits, mnist, binarized-mnist, cifar10, folder:PATH or npz:PATH."""
+    binarize: str = "none"
+    """Turn gray values into black and white: none, threshold (at half), or dynamic (drawn afresh in every epoch)."""
+    image_size: int | None = None
+    """Height and width in pixels that the images of a folder are resized to."""
+    data_dir: Path | None = None
+    """Folder with the downloaded data sets (default: the environment variable GENFAST_DATA, then a cache folder)."""
+
+    def load(self, split: str) -> "ImageSet":
+        """The images of "train", "valid" or "test"."""
+        from genfast import data
+
+        directory = None if self.data_dir is None else str(self.data_dir)
+        return data.load(self.data, split, data_dir=directory, binarize=self.binarize, image_size=self.image_size)
+
+
+_SMALL = TrainConfig(epochs=30, batch_size=32, learning_rate=2e-3, warmup_steps=100, ema=0.995)
+_MNIST = TrainConfig(epochs=10, batch_size=32, learning_rate=2e-3, warmup_steps=300)
+_CIFAR = TrainConfig(epochs=30, batch_size=32, learning_rate=1e-3, warmup_steps=500)
+
+# (model, preset) -> settings. The presets' model sizes are in genfast.models.
+RECIPES: dict[tuple[str, str], TrainConfig] = {
+    ("pixelcnn", "digits"): _SMALL,
+    ("pixelcnn", "small"): _MNIST,
+    ("pixelcnn", "mnist"): _MNIST,
+    ("pixelcnn", "cifar10-small"): _CIFAR,
+    ("pixelcnn", "cifar10"): _CIFAR,
+    ("gated-pixelcnn", "digits"): _SMALL,
+    ("gated-pixelcnn", "small"): _MNIST,
+    ("gated-pixelcnn", "mnist"): _MNIST,
+    ("gated-pixelcnn", "cifar10"): _CIFAR,
+}
