@@ -15,7 +15,7 @@ Shape = tuple[int, int, int]
 
 
 class TinyModel(nn.Module):
-    """Mask A, mask B, and a condition: labels [n] or vectors [n, 4]. Logits are large enough to depend on the context."""
+    """Mask A, mask B, and a condition: labels [n] or vectors [n, 4]. The logits depend strongly on the context."""
 
     def __init__(self, image_shape: Shape, levels: int, kind: str = "categorical", seed: int = 0) -> None:
         super().__init__()
@@ -37,7 +37,8 @@ class TinyModel(nn.Module):
         self.seen.append(len(images))
         x = self.first(images.float() * (2 / (self.levels - 1)) - 1)
         if condition is not None:
-            x = x + (self.vector(condition) if condition.is_floating_point() else self.label(condition))[:, :, None, None]
+            shift = self.vector(condition) if condition.is_floating_point() else self.label(condition)
+            x = x + shift[:, :, None, None]
         return self.likelihood.unpack(self.last(self.dropout(torch.tanh(2 * x))))
 
 

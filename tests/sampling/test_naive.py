@@ -56,7 +56,7 @@ def test_order_is_raster_then_colour(tiny: Callable[..., Any]) -> None:
 def test_completion(rgb: Any, per_image: bool) -> None:
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 5, (3, 3, 3, 4), generator=generator)
-    known = torch.rand(3, 1, 3, 4, generator=generator) < 0.5 if per_image else torch.rand(3, 4, generator=generator) < 0.5
+    known = torch.rand((3, 1, 3, 4) if per_image else (3, 4), generator=generator) < 0.5
     given = images.where(known, 77)  # unknown pixels may hold anything
     out = naive.complete(rgb, given, known, seed=3)
     mask = known.expand(3, 3, 3, 4)
