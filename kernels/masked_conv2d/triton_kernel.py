@@ -11,7 +11,7 @@ Four kernels, each one idea:
 The bias's gradient is the weight's gradient of a 1x1 filter over one channel of ones, by the same kernels.
 
 float32, float64, bfloat16, float16; 16-bit inputs accumulate in float32. float32 stays float32 in products unless the
-user allows TF32 with torch.set_float32_matmul_precision. Channels, taps and tile sizes are compile-time constants: one
+user allows TF32 for matrix products (torch.backends.cuda.matmul, or torch.set_float32_matmul_precision). Channels, taps and tile sizes are compile-time constants: one
 compilation per layer shape, none per batch or image size. Importing this file imports triton.
 """
 
@@ -509,7 +509,7 @@ def _tile_key(dtype: torch.dtype) -> tuple[str, str]:
     if dtype == torch.float64:
         return "float64", "ieee"
     if dtype == torch.float32:
-        return "float32", "ieee" if torch.get_float32_matmul_precision() == "highest" else "tf32"
+        return "float32", "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
     raise ValueError(f"masked_conv2d in Triton takes float32, float64, bfloat16 or float16, not {dtype}.")
 
 
