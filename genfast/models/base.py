@@ -48,9 +48,9 @@ def check_int(name: str, value: object, low: int, high: int | None = None) -> No
         raise GenfastError(f"{name} must be {wanted}, not {value!r}.")
 
 
-def check_kernel(name: str, value: object) -> None:
-    """Raises GenfastError unless value is an odd positive integer."""
-    check_int(name, value, 1)
+def check_kernel(name: str, value: object, low: int = 1) -> None:
+    """Raises GenfastError unless value is an odd integer of at least low."""
+    check_int(name, value, low)
     if isinstance(value, int) and value % 2 == 0:
         raise GenfastError(f"{name} must be odd, so that a convolution keeps the image size, not {value}.")
 
@@ -140,4 +140,6 @@ class ImageModel(nn.Module):
                 f"The condition must be floats of shape [{batch}, {self.condition_dim}], "
                 f"not {condition.dtype} of shape {list(condition.shape)}."
             )
+        if not torch.compiler.is_compiling() and not condition.isfinite().all():
+            raise GenfastError("The condition holds NaN or infinite values.")
         return condition.to(x)

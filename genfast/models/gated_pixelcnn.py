@@ -34,7 +34,7 @@ class GatedPixelCNNConfig(ModelConfig):
         super().__post_init__()
         channels = self.image_shape[0]
         check_int("layers", self.layers, 1)
-        check_kernel("first_kernel", self.first_kernel)
+        check_kernel("first_kernel", self.first_kernel, 3)
         check_kernel("kernel", self.kernel)
         check_int("hidden", self.hidden, 1)
         check_int("head", self.head, channels)

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from genfast.errors import GenfastError
 from genfast.models.base import ImageModel, ModelConfig, check_int, check_kernel
 from genfast.nn import MaskedConv2d
 
@@ -26,14 +25,12 @@ class PixelCNNConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        channels = self.image_shape[0]
+        channels = self.image_shape[0]  # every colour needs a feature map
         check_int("blocks", self.blocks, 0)
-        check_kernel("first_kernel", self.first_kernel)
+        check_kernel("first_kernel", self.first_kernel, 3)
         check_kernel("kernel", self.kernel)
-        for name, width in (("hidden", self.hidden), ("head", self.head)):
-            check_int(name, width, 1)
-            if width < channels:
-                raise GenfastError(f"{name} must be at least {channels}, one feature map per colour, not {width}.")
+        check_int("hidden", self.hidden, channels)
+        check_int("head", self.head, channels)
 
 
 class ResidualBlock(nn.Module):
@@ -59,7 +56,7 @@ class PixelCNN(ImageModel):
 
     Images of levels [B, C, H, W] -> likelihood parameters [B, ..., C, H, W]. In every layer the feature maps are split
     in C colour groups: R is drawn before G before B. Stacked masks leave a *blind spot*: n rows above itself, a pixel
-    sees at most first_kernel // 2 + (n - 1) * (kernel // 2) columns to its right, however many blocks there are.
+    sees at most n + 2 columns to its right (with the default 7x7 and 3x3 filters), however many blocks there are.
     GatedPixelCNN has no blind spot.
     """
 

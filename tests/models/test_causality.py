@@ -1,0 +1,137 @@
+"""Which sub-pixels a logit depends on, by gradients: exactly those that the model's order and reach allow."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from genfast.models import GatedPixelCNN, GatedPixelCNNConfig, ImageModel, PixelCNN, PixelCNNConfig
+
+
+def dependencies(model: ImageModel, condition: Tensor | None = None, tries: int = 6) -> Tensor:
+    """True where the logits of one sub-pixel have a gradient with respect to another.  # [C, H, W, C, H, W]: out, in
+
+    Image i of a batch of C * H * W answers for sub-pixel i. Several random inputs: a ReLU may be closed for one.
+    """
+    model.double()
+    shape, n = model.image_shape, math.prod(model.image_shape)
+    seen = torch.zeros(n, n, dtype=torch.bool)
+    for seed in range(tries):
+        generator = torch.Generator().manual_seed(seed)
+        x = torch.randn(1, *shape, generator=generator, dtype=torch.float64).repeat(n, 1, 1, 1).requires_grad_()
+        params = model(x, None if condition is None else condition.expand(n, *condition.shape[1:]))
+        params = params.reshape(n, -1, n)  # [sub-pixel asked for, logits of one sub-pixel, all sub-pixels]
+        weights = torch.rand(params.shape[1], generator=generator, dtype=torch.float64) + 0.5
+        (weights @ params.diagonal(dim1=0, dim2=2)).sum().backward()
+        assert x.grad is not None
+        assert torch.isfinite(x.grad).all()
+        seen |= (x.grad != 0).reshape(n, n)
+    return seen.reshape(*shape, *shape)
+
+
+def expected(model: ImageModel) -> Tensor:
+    """The same from geometry alone: rows above and pixels to the left within reach, then the colours in order."""
+    config = model.config
+    assert isinstance(config, PixelCNNConfig | GatedPixelCNNConfig)
+    moves = config.blocks if isinstance(config, PixelCNNConfig) else config.layers - 1
+    first, step = config.first_kernel // 2, config.kernel // 2
+    reach = first + moves * step
+    channels, height, width = model.image_shape
+    table = torch.zeros(*model.image_shape, *model.image_shape, dtype=torch.bool)
+    for y in range(height):
+        for x in range(width):
+            for y2 in range(height):
+                for x2 in range(width):
+                    above, right = y - y2, x2 - x
+                    if above == 0 and right == 0:
+                        table[:, y, x, :, y2, x2] = torch.ones(channels, channels).tril(-1).bool()
+                    elif above == 0:
+                        table[:, y, x, :, y2, x2] = -reach <= right < 0
+                    elif 1 <= above <= reach:
+                        blind = isinstance(config, PixelCNNConfig) and right > first + min(above - 1, moves) * step
+                        table[:, y, x, :, y2, x2] = abs(right) <= reach and not blind
+    return table
+
+
+SHAPES = [(1, 6, 7), (3, 5, 6), (2, 3, 4), (1, 7, 1), (3, 4, 1), (3, 1, 5), (1, 1, 1), (3, 1, 1)]
+SIZES = [(3, 3, 2), (5, 3, 3), (7, 3, 2), (5, 5, 2), (3, 1, 2), (5, 3, 1)]  # first kernel, kernel, layers
+
+
+def pixelcnn(shape: tuple[int, int, int], levels: int, likelihood: str, size: tuple[int, int, int]) -> PixelCNN:
+    torch.manual_seed(0)
+    first_kernel, kernel, layers = size
+    return PixelCNN(
+        PixelCNNConfig(
+            shape, levels, hidden=24, blocks=layers - 1, head=24, first_kernel=first_kernel, kernel=kernel,
+            likelihood=likelihood,
+        )
+    )  # fmt: skip
+
+
+def gated(
+    shape: tuple[int, int, int], levels: int, likelihood: str, size: tuple[int, int, int], **condition: int
+) -> GatedPixelCNN:
+    torch.manual_seed(0)
+    first_kernel, kernel, layers = size
+    return GatedPixelCNN(
+        GatedPixelCNNConfig(
+            shape, levels, hidden=12, layers=layers, head=24, first_kernel=first_kernel, kernel=kernel,
+            likelihood=likelihood, **condition,
+        )
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("make", [pixelcnn, gated])
+@pytest.mark.parametrize(("levels", "likelihood"), [(2, "bernoulli"), (2, "categorical"), (5, "categorical")])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_every_shape_and_likelihood(make, shape, levels, likelihood):
+    model = make(shape, levels, likelihood, SIZES[0])
+    assert torch.equal(dependencies(model), expected(model))
+
+
+@pytest.mark.parametrize("make", [pixelcnn, gated])
+@pytest.mark.parametrize("size", SIZES)
+def test_every_filter_size(make, size):
+    model = make((3, 5, 6), 2, "bernoulli", size)
+    assert torch.equal(dependencies(model), expected(model))
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 7), (3, 5, 6)])
+@pytest.mark.parametrize(("name", "value"), [("num_classes", torch.tensor([2])), ("condition_dim", torch.randn(1, 4))])
+def test_conditioned(shape, name, value):
+    model = gated(shape, 2, "bernoulli", SIZES[0], **{name: 4})
+    assert torch.equal(dependencies(model, value), expected(model))
+
+
+@pytest.mark.parametrize("make", [pixelcnn, gated])
+def test_colour_order(make):
+    """Within one pixel G reads R, B reads R and G, and never the reverse; of other pixels all colours are read."""
+    seen = dependencies(make((3, 3, 3), 4, "categorical", SIZES[0]))
+    assert seen[:, 1, 1, :, 1, 1].tolist() == [[False, False, False], [True, False, False], [True, True, False]]
+    assert seen[:, 1, 1, :, 1, 0].all()
+    assert seen[:, 1, 1, :, 0, 1].all()
+
+
+def test_blind_spot():
+    """PixelCNN misses pixels above and far to the right, however deep; Gated PixelCNN sees every earlier pixel."""
+    shape = (1, 5, 9)
+    deep = (3, 3, 9)
+    blind = dependencies(pixelcnn(shape, 2, "bernoulli", deep))[0, 3, 1, 0]
+    assert blind[2].tolist() == [True, True, True] + [False] * 6  # one row up: first_kernel // 2 columns to the right
+    assert blind[1].tolist() == [True, True, True, True] + [False] * 5
+    seeing = dependencies(gated(shape, 2, "bernoulli", deep))[0, 3, 1, 0]
+    assert seeing[:3].all()
+    assert seeing[3].tolist() == [True] + [False] * 8
+    assert not seeing[4].any()
+
+
+def test_a_leak_is_seen():
+    """The test can fail: a filter that reads its own pixel shows up in the gradients."""
+    model = pixelcnn((1, 4, 4), 2, "bernoulli", SIZES[0])
+    model.first.mask_type = "B"
+    with torch.no_grad():
+        model.first.weight[:, :, 1, 1] = 1.0
+    seen = dependencies(model)
+    assert not torch.equal(seen, expected(model))
+    assert seen[0, 2, 2, 0, 2, 2]

@@ -1,0 +1,89 @@
+"""Models by name, and their configs through JSON."""
+
+import dataclasses
+import inspect
+import json
+import re
+
+import pytest
+import torch
+
+from genfast.errors import GenfastError
+from genfast.models import (
+    MODELS,
+    GatedPixelCNNConfig,
+    ModelConfig,
+    PixelCNNConfig,
+    build_model,
+    config_from_dict,
+    config_to_dict,
+)
+
+ALL_PRESETS = [(name, preset) for name, entry in MODELS.items() for preset in entry.presets]
+
+
+@pytest.mark.parametrize(("name", "preset"), ALL_PRESETS)
+def test_presets_survive_json(name, preset):
+    config = MODELS[name].presets[preset]
+    copy = config_from_dict(name, json.loads(json.dumps(config_to_dict(config))))
+    assert copy == config
+    assert type(copy) is MODELS[name].config_class
+    assert isinstance(copy.image_shape, tuple)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_build_model(name):
+    config = dataclasses.replace(MODELS[name].presets["small"], image_shape=(1, 4, 5))
+    model = build_model(name, config)
+    assert type(model) is MODELS[name].model_class
+    assert model.config is config
+    assert model(torch.zeros(1, 1, 4, 5, dtype=torch.uint8)).shape == (1, 1, 4, 5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_model_has_the_presets_of_the_readme(name):
+    assert {"cifar10", "mnist", "small", "digits"} <= set(MODELS[name].presets)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_field_is_explained(name):
+    """Settings are documented by a docstring below each field, which the command line shows as help."""
+    source = "".join(inspect.getsource(c) for c in (ModelConfig, MODELS[name].config_class))
+    for field in dataclasses.fields(MODELS[name].config_class):
+        assert re.search(rf'^    {field.name}: .*\n    """[^"]+\."""$', source, re.MULTILINE), field.name
+
+
+def test_unknown_model():
+    with pytest.raises(GenfastError) as error:
+        config_from_dict("pixelsnail", {})
+    assert str(error.value) == "There is no model 'pixelsnail'; choose one of pixelcnn, gated-pixelcnn."
+
+
+def test_config_of_another_model():
+    with pytest.raises(GenfastError) as error:
+        build_model("pixelcnn", GatedPixelCNNConfig((1, 4, 4)))
+    assert str(error.value) == "Model 'pixelcnn' takes a PixelCNNConfig, not a GatedPixelCNNConfig."
+
+
+GOOD = config_to_dict(PixelCNNConfig((1, 4, 4)))
+
+
+@pytest.mark.parametrize(("values", "sentence"), [
+    ([], "The config of model 'pixelcnn' must be a JSON object, not list."),
+    ({**GOOD, "version": 2}, "The config of model 'pixelcnn' has version 2, but this genfast reads version 1: "
+     "use the genfast that wrote it."),
+    ({"image_shape": [1, 4, 4]}, "The config of model 'pixelcnn' has version None, but this genfast reads version 1: "
+     "use the genfast that wrote it."),
+    ({**GOOD, "layers": 3}, "Model 'pixelcnn' has no setting 'layers'; its settings are "
+     "image_shape, levels, likelihood, hidden, blocks, head, first_kernel, kernel."),
+    ({"version": 1}, "The config of model 'pixelcnn' lacks image_shape."),
+    ({**GOOD, "hidden": "128"}, "hidden must be an integer of at least 1, not '128'."),
+    ({**GOOD, "levels": None}, "levels must be an integer from 2 to 256, not None."),
+    ({**GOOD, "image_shape": "1x4"}, "image_shape must be three positive integers (channels, height, width), "
+     "not '1x4'."),
+    ({**GOOD, "likelihood": ["bernoulli"]}, "likelihood must be auto, bernoulli or categorical, not ['bernoulli']."),
+])  # fmt: skip
+def test_bad_configs_are_refused(values, sentence):
+    with pytest.raises(GenfastError) as error:
+        config_from_dict("pixelcnn", values)
+    assert str(error.value) == sentence
