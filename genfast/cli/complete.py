@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import numpy as np
 import tyro
 
 from genfast.cli.flags import DrawFlags, Output, parse, seconds
@@ -53,10 +52,11 @@ def main(argv: Sequence[str]) -> None:
     import torch
 
     from genfast.cli.data import read_images, read_known, run_data
-    from genfast.sampling import compile_sampler
+    from genfast.cli.pictures import appearing, check_output, colours
+    from genfast.sampling import compile_sampler, grid, save_images
     from genfast.training.checkpoint import find_checkpoint
     from genfast.training.evaluate import check_match
-    from genfast.training.pictures import check_output, write_images
+    from genfast.training.files import write_atomically
 
     if flags.copies < 1:
         raise GenfastError(f"--copies is {flags.copies}, it must be at least 1.")
@@ -67,16 +67,16 @@ def main(argv: Sequence[str]) -> None:
     if flags.images is not None:
         if flags.data is not None:
             raise GenfastError("Give --data or --images, not both.")
-        images = read_images(flags.images, model.image_shape, model.levels)
+        images = torch.from_numpy(read_images(flags.images, model.image_shape, model.levels))
     else:
         source = run_data(find_checkpoint(flags.run), flags.data, flags.binarize, flags.image_size, flags.data_dir)
         chosen = source.load(flags.split).subset(flags.count)
         if model.condition_dim is None:
             check_match(model, chosen)
-        images = chosen.batch(np.arange(len(chosen))).numpy()
+        images = chosen.batch(range(len(chosen)))
         labels = chosen.labels
     n, copies = len(images), flags.copies
-    known = read_known(flags.known, model.image_shape, n)
+    known = torch.from_numpy(read_known(flags.known, model.image_shape, n))
     condition = flags.conditions(model, n)
     if model.num_classes is not None and not flags.label:
         if labels is None:
@@ -86,25 +86,26 @@ def main(argv: Sequence[str]) -> None:
         condition = condition.repeat_interleave(copies, dim=0)
     start = time.perf_counter()
     completed = sampler.complete(
-        torch.from_numpy(images.repeat(copies, axis=0)),
-        torch.from_numpy(known.repeat(copies, axis=0)[:, None]),
+        images.repeat_interleave(copies, dim=0),
+        known.repeat_interleave(copies, dim=0),
         condition=condition,
         **flags.options(),
-    )
+    ).cpu()
     took = time.perf_counter() - start
-    result = completed.cpu().numpy()
     if flags.out.suffix.lower() == ".png":
         # One row per image: what was known, the completions, and the original if the images are whole.
-        parts, masks = [images[:, None], result.reshape(n, copies, *images.shape[1:])], [known[:, None]]
-        masks.append(np.ones((n, copies, *known.shape[1:]), bool))
+        row = [colours(images, model.levels, known)[:, None]]
+        row.append(colours(completed, model.levels, torch.tensor(True)).unflatten(0, (n, copies)))
         if flags.images is None:
-            parts.append(images[:, None])
-            masks.append(np.ones_like(known[:, None]))
-        rows, shown = np.concatenate(parts, axis=1), np.concatenate(masks, axis=1)
-        flat = rows.reshape(-1, *images.shape[1:])
-        write_images(flags.out, flat, model.levels, rows.shape[1], drawn=shown.reshape(-1, *known.shape[1:]))
+            row.append(colours(images, model.levels, torch.tensor(True))[:, None])
+        panel = torch.cat(row, dim=1)
+        picture = grid(panel.flatten(0, 1), 256, columns=panel.shape[1])
+        write_atomically(flags.out, lambda path: picture.save(path, format="PNG"))
     else:
-        write_images(flags.out, result, model.levels, copies, known=known.repeat(copies, axis=0))
+        frames = None
+        if flags.out.suffix.lower() == ".gif":
+            frames = appearing(completed, known.repeat_interleave(copies, dim=0))
+        save_images(flags.out, completed, model.levels, frames)
     print(
         f"{n * copies} completions of {n} images in {seconds(took)} ({seconds(took / (n * copies))} each), "
         f"{sampler.engine} engine, {sampler.stats.passes} forward passes"

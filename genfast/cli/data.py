@@ -70,7 +70,7 @@ def read_images(path: Path, image_shape: tuple[int, int, int], levels: int) -> n
 
 
 def read_known(known: str, image_shape: tuple[int, int, int], n: int) -> np.ndarray:
-    """Which pixels are known: top-half, left-half, or the array ``known`` of an .npz.  # bool [n, H, W]"""
+    """Which pixels are known: top-half, left-half, or the array ``known`` of an .npz.  # bool [n, 1, H, W]"""
     _, height, width = image_shape
     mask = np.zeros((height, width), bool)
     if known == "top-half":
@@ -87,7 +87,7 @@ def read_known(known: str, image_shape: tuple[int, int, int], n: int) -> np.ndar
             raise GenfastError(
                 f"{known}: known must have shape {(height, width)} or {(n, 1, height, width)}, not {mask.shape}."
             )
-    return np.broadcast_to(mask, (n, 1, height, width))[:, 0]
+    return np.broadcast_to(mask, (n, 1, height, width)).copy()
 
 
 def _array(path: Path, name: str) -> np.ndarray:

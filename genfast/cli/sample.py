@@ -30,8 +30,8 @@ class SampleFlags(DrawFlags):
 def main(argv: Sequence[str]) -> None:
     """Draw images and write them."""
     flags = parse(SampleFlags, argv, "genfast sample", DESCRIPTION)
-    from genfast.sampling import compile_sampler
-    from genfast.training.pictures import check_output, write_images
+    from genfast.cli.pictures import appearing, check_output
+    from genfast.sampling import compile_sampler, save_images
 
     model = flags.load()
     sampler = compile_sampler(model, flags.engine)
@@ -40,7 +40,8 @@ def main(argv: Sequence[str]) -> None:
     start = time.perf_counter()
     images = sampler.sample(flags.count, condition=condition, **flags.options())
     took = time.perf_counter() - start
-    write_images(flags.out, images.cpu().numpy(), model.levels)
+    frames = appearing(images.cpu()) if flags.out.suffix.lower() == ".gif" else None
+    save_images(flags.out, images, model.levels, frames)
     print(
         f"{flags.count} images in {seconds(took)} ({seconds(took / flags.count)} per image), "
         f"{sampler.engine} engine, {sampler.stats.passes} forward passes"

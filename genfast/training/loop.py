@@ -27,7 +27,6 @@ from genfast.training.ema import AveragedModel
 from genfast.training.evaluate import check_match, condition_of, image_nats
 from genfast.training.metrics import Metrics
 from genfast.training.order import Order, stream
-from genfast.training.pictures import write_images
 from genfast.training.recipe import DataConfig, TrainConfig
 from genfast.training.run import RunFolder, train_config_to_dict
 
@@ -266,14 +265,14 @@ class _Run:
         count = self.config.sample_images
         if count == 0 or not self.is_main or self.data.image_shape[0] not in (1, 3):
             return
-        from genfast.sampling import compile_sampler
+        from genfast.sampling import compile_sampler, save_images
 
         condition = None
         if self.average.model.num_classes is not None:
             condition = torch.arange(count) % self.average.model.num_classes
         sampler = compile_sampler(self.average.model)
         images = sampler.sample(count, seed=self.config.seed, condition=condition)
-        write_images(self.folder.path / f"samples-{epoch:04d}.png", images.cpu().numpy(), self.data.levels)
+        save_images(self.folder.path / f"samples-{epoch:04d}.png", images, self.data.levels)
 
     # ---- what it keeps ----
 
