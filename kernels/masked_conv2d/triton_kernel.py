@@ -11,8 +11,9 @@ Four kernels, each one idea:
 The bias's gradient is the weight's gradient of a 1x1 filter over one channel of ones, by the same kernels.
 
 float32, float64, bfloat16, float16; 16-bit inputs accumulate in float32. float32 stays float32 in products unless the
-user allows TF32 for matrix products (torch.backends.cuda.matmul, or torch.set_float32_matmul_precision). Channels, taps and tile sizes are compile-time constants: one
-compilation per layer shape, none per batch or image size. Importing this file imports triton.
+user allows TF32 for matrix products (torch.backends.cuda.matmul.fp32_precision, or torch.set_float32_matmul_precision).
+Channels, taps and tile sizes are compile-time constants: one compilation per layer shape, none per batch or image size.
+Importing this file imports triton.
 """
 
 # Kernel parameters carry no types: Triton gives them theirs.
