@@ -18,7 +18,6 @@ from typing import Unpack
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from genfast.errors import GenfastError
 from genfast.sampling.task import CausalModel, OnRow, Options, Stats, Task, evaluating, nothing_known, prepare
@@ -63,7 +62,7 @@ def complete(
     final = torch.where(task.known.flatten(1).all(1), size, 0)
     active = torch.nonzero(final < size)[:, 0]
     rows = 0  # finished in every image
-    with evaluating(model), tqdm(total=size, unit="sub-pixel", disable=not progress) as bar:
+    with evaluating(model), task.bar(progress) as bar:
         while True:
             finished = int(final.min())
             bar.update(finished - bar.n)

@@ -7,7 +7,6 @@ from typing import Unpack
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from genfast.sampling.task import CausalModel, OnRow, Options, Stats, evaluating, nothing_known, prepare
 
@@ -59,7 +58,7 @@ def complete(
     images, uniforms, stats = task.images, task.uniforms(), stats or Stats()
     n, channels, height, width = images.shape
     stats.images += n
-    with evaluating(model), tqdm(total=channels * height * width, unit="sub-pixel", disable=not progress) as bar:
+    with evaluating(model), task.bar(progress) as bar:
         for y in range(height):
             for x in range(width):
                 missing = ~task.known[:, 0, y, x]

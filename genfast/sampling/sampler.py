@@ -44,8 +44,9 @@ class Sampler:
     engine: the name of the engine that runs.
     stats: what the last ``sample`` or ``complete`` cost: images, forward passes, images through the network.
 
-    Work goes in chunks of ``batch_size`` images, which bounds the memory; the images do not depend on it (on the jacobi
-    engine and on GEMM libraries, except where two levels tie within rounding).
+    Work goes in chunks of ``batch_size`` images, which bounds the memory. The images do not depend on it, except where
+    a uniform falls on the edge between two levels to within the rounding of the network's output: a library's matrix
+    product may round differently over another batch size.
     """
 
     def __init__(self, model: CausalModel, engine: str) -> None:
@@ -130,7 +131,7 @@ class Sampler:
     def log_prob(self, images: Tensor, condition: Tensor | None = None, batch_size: int = 64) -> Tensor:
         """ln P(image), in nats per image, added up in float64.  # float64 [n], on the model's device
 
-        Raises GenfastError for bad input, before any work.
+        Raises GenfastError for bad input, before any work, and for a network whose output is NaN.
         """
         likelihood = self.model.likelihood
 
@@ -138,7 +139,12 @@ class Sampler:
             return likelihood.log_prob_map(params, part).double().flatten(1).sum(1)
 
         nats = self._forward(images, condition, batch_size, score)
-        return torch.cat([torch.zeros(0, dtype=torch.float64, device=device_of(self.model)), *nats])
+        total = torch.cat([torch.zeros(0, dtype=torch.float64, device=device_of(self.model)), *nats])
+        if bool(total.isnan().any()):
+            raise GenfastError(
+                "The network's output holds NaN: check that the weights are finite and that training did not diverge."
+            )
+        return total
 
     def logits(self, images: Tensor, condition: Tensor | None = None, batch_size: int = 64) -> Tensor:
         """The likelihood's parameters for whole images, as the model gives them.  # [n, ..., C, H, W]

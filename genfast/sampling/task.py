@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypedDict
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from genfast.errors import GenfastError
 from genfast.likelihoods import Likelihood, check_draw_options, check_images, check_layout
@@ -88,6 +89,12 @@ class Task:
         """The uniform of every sub-pixel.  # float64 [n, C, H, W]"""
         n = self.images.shape[0]
         return noise.uniforms(self.seed, self.first, n, self.model.image_shape).to(self.images.device)
+
+    def bar(self, show: bool) -> tqdm:
+        """A progress bar on stderr that counts the sub-pixels that are done in every image."""
+        n = self.images.shape[0]
+        total, title = self.images[0].numel(), f"images {self.first} to {self.first + n - 1}"
+        return tqdm(total=total, desc=title, unit=" sub-pixels", disable=not show)
 
     def draw(self, params: Tensor, uniforms: Tensor) -> Tensor:
         """As Likelihood.draw, with this request's temperature, top_k and top_p.  # uint8"""

@@ -143,3 +143,7 @@ def test_bad_scores(bernoulli: Any) -> None:
     with pytest.raises(GenfastError, match="the batch is empty"):
         sampler.logits(images[:0])
     assert bernoulli.seen == []
+    with torch.no_grad():
+        bernoulli.last.bias.fill_(float("nan"))
+    with pytest.raises(GenfastError, match="output holds NaN"):
+        sampler.log_prob(images)
