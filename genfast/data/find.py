@@ -5,7 +5,6 @@ cache. In each, the folder itself and the usual sub-folders of the data set. Dow
 them under a temporary name, compares the published checksum and only then moves them to their own.
 """
 
-import logging
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -71,7 +70,7 @@ def fetch(remote: Remote, subfolder: str) -> Path:
     Raises OSError, its text the reason, if no address answers or the cache cannot be written; GenfastError if what
     came has another checksum.
     """
-    logging.getLogger("pooch").setLevel(logging.WARNING)  # its notes would break into the progress bars
+    pooch.get_logger().setLevel("WARNING")  # errors are one sentence; the progress bar says what is being downloaded
     folder = cache() / subfolder
     failure: OSError | None = None
     for url in remote.urls:
