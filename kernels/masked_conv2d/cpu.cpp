@@ -88,7 +88,7 @@ void convolve(const Conv& c, const T* padded, int64_t y0_padded, const T* packed
       }
       tap_gemm({.a = padded, .w = panel, .taps = taps, .num_taps = used, .a_row = c.K, .a_k = 1,
                 .out = out + (y - y0) * c.W * c.N + n0, .out_row = c.N, .rows = c.W, .columns = n1 - n0,
-                .start = bias ? Start::kBias : Start::kZero, .bias = bias ? bias + n0 : nullptr});
+                .add = bias ? Add::kBias : Add::kNothing, .bias = bias ? bias + n0 : nullptr});
     }
   }
 }
@@ -131,7 +131,7 @@ void accumulate_weight_grad(const Conv& c, const T* padded, const T* panels, int
   for (int64_t y = first; y < last; y++)
     taps[used++] = {(y + c.dy(tap)) * c.padded_row() + (c.pad_x() + c.dx(tap)) * c.K + k.begin, y * c.W * P, c.W};
   tap_gemm({.a = padded, .w = panels + panel * c.H * c.W * P, .taps = taps, .num_taps = used, .a_row = 1, .a_k = c.K,
-            .out = sums + k.begin * P, .out_row = P, .rows = k.end - k.begin, .columns = P, .start = Start::kAccumulate,
+            .out = sums + k.begin * P, .out_row = P, .rows = k.end - k.begin, .columns = P, .add = Add::kOutput,
             .bias = nullptr});
 }
 

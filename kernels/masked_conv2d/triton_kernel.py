@@ -286,6 +286,7 @@ WEIGHT_TILES = {
     ("float64", "ieee"): Tile(32, 64, 16, 4, 2),
 }
 WEIGHT_PROGRAMS = 512  # enough to fill a large GPU about twice; fixed, so that a sum never depends on the device
+WEIGHT_STEPS = 8  # at least this many per run of pixels: writing a partial sum costs as much as a few steps
 ELEMENTWISE = 1024
 
 
@@ -454,7 +455,7 @@ def _split_pixels(grad: Tensor, rows: int, columns: int) -> tuple[int, int]:
     tile = _fit(WEIGHT_TILES[_tile_key(grad.dtype)], rows=rows, columns=columns)
     all_steps = triton.cdiv(grad.shape[0] * grad.shape[2] * grad.shape[3], tile.k)
     tiles = triton.cdiv(rows, tile.m) * triton.cdiv(columns, tile.n)
-    steps = triton.next_power_of_2(triton.cdiv(all_steps, max(1, WEIGHT_PROGRAMS // tiles)))
+    steps = triton.next_power_of_2(max(WEIGHT_STEPS, triton.cdiv(all_steps, max(1, WEIGHT_PROGRAMS // tiles))))
     return triton.cdiv(all_steps, steps), steps
 
 
