@@ -55,6 +55,14 @@ def check_kernel(name: str, value: object, low: int = 1) -> None:
         raise GenfastError(f"{name} must be odd, so that a convolution keeps the image size, not {value}.")
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """x laid out pixel by pixel, as the convolutions like it; no copy if it already is.
+
+    Layers keep the layout of their input, but a one-channel image has both layouts, so the layers that read images ask.
+    """
+    return x.contiguous(memory_format=torch.channels_last)
+
+
 class ImageModel(nn.Module):
     """A causal network and the likelihood it feeds: p(image) = product over sub-pixels of p(sub-pixel | earlier ones).
 
@@ -95,9 +103,8 @@ class ImageModel(nn.Module):
     def encode(self, images: Tensor) -> Tensor:
         """The network's input: levels 0 .. levels-1 mapped evenly to -1 .. 1.  # [B, C, H, W]
 
-        The result has the parameters' dtype and is laid out pixel by pixel (channels_last), as convolutions like it.
-        Raises GenfastError for a wrong shape or dtype, an empty batch, or a level out of range (dtype and range are
-        not checked inside torch.compile, where that would cost a graph break).
+        The result has the parameters' dtype. Raises GenfastError for a wrong shape or dtype, an empty batch, or a level
+        out of range (dtype and range are not checked inside torch.compile, where that would cost a graph break).
         """
         if images.ndim != 4 or tuple(images.shape[1:]) != self.image_shape:
             wanted = ", ".join(str(n) for n in self.image_shape)
@@ -107,7 +114,7 @@ class ImageModel(nn.Module):
         encoded = images.is_floating_point()
         if not encoded and not torch.compiler.is_compiling():
             check_images(images, self.image_shape, self.levels)
-        x = images.to(next(self.parameters()).dtype).clone(memory_format=torch.channels_last)
+        x = channels_last(images.to(next(self.parameters()).dtype))
         return x if encoded else x * (2 / (self.levels - 1)) - 1
 
     def encode_condition(self, condition: Tensor | None, x: Tensor) -> Tensor | None:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from genfast.errors import GenfastError
-from genfast.models.base import ImageModel, ModelConfig, check_int, check_kernel
+from genfast.models.base import ImageModel, ModelConfig, channels_last, check_int, check_kernel
 from genfast.nn import MaskedConv2d
 
 
@@ -76,8 +76,8 @@ class GatedLayer(nn.Module):
         self.condition = nn.Linear(size, 4 * h, bias=False) if size else None
 
     def forward(self, vertical: Tensor, horizontal: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        v = self.vertical(vertical)
-        x = self.horizontal(horizontal) + self.vertical_to_horizontal(v)
+        v = channels_last(self.vertical(vertical))
+        x = channels_last(self.horizontal(horizontal)) + self.vertical_to_horizontal(v)
         if self.condition is not None:
             for_v, for_x = self.condition(condition)[:, :, None, None].chunk(2, 1)
             v, x = v + for_v, x + for_x

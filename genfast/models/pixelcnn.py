@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from genfast.models.base import ImageModel, ModelConfig, check_int, check_kernel
+from genfast.models.base import ImageModel, ModelConfig, channels_last, check_int, check_kernel
 from genfast.nn import MaskedConv2d
 
 
@@ -77,7 +77,7 @@ class PixelCNN(ImageModel):
         )
 
     def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
-        return self.head(self.blocks(self.first(x)))
+        return self.head(self.blocks(channels_last(self.first(x))))
 
 
 PRESETS = {
