@@ -24,7 +24,7 @@ Flags = TypeVar("Flags")
 def parse(flags: type[Flags], argv: Sequence[str], prog: str, description: str) -> Flags:
     """Fill a dataclass from the command line. ``--help`` prints and exits; raises GenfastError for anything wrong.
 
-    tyro would print a wrong flag as a box of several lines; the first paragraph of it makes our one sentence.
+    tyro would print a wrong flag as a box of several lines; here it becomes one sentence.
     """
     stderr = io.StringIO()
     try:
@@ -39,20 +39,27 @@ def parse(flags: type[Flags], argv: Sequence[str], prog: str, description: str) 
     except SystemExit as stop:
         if not stop.code:
             raise
-        raise GenfastError(f"{_first_paragraph(stderr.getvalue())} (see {prog} --help).") from None
+        raise GenfastError(f"{_one_sentence(stderr.getvalue())} (see {prog} --help).") from None
 
 
-def _first_paragraph(box: str) -> str:
-    text = re.sub(r"\x1b\[[0-9;]*m", "", box)
-    lines = [line.strip("│| ").strip() for line in text.splitlines()]
-    words: list[str] = []
-    for line in lines:
-        if re.match(r"[╭╰+]", line) or not line:
-            continue
-        if re.match(r"[─-]{3,}", line):
-            break
-        words.append(line)
-    return " ".join(words).removesuffix("(required)").rstrip(".: ") or "These options cannot be understood"
+def _one_sentence(box: str) -> str:
+    """What tyro's box says: its text, the names of the options it lists, and the ones it suggests."""
+    lines = [re.sub(r"\x1b\[[0-9;]*m", "", line).strip("│|").rstrip() for line in box.splitlines()]
+    sections: list[list[str]] = [[]]
+    for line in lines[1:]:  # the first is the title
+        if re.fullmatch(r"\s*[─-]{3,}\s*", line):
+            sections.append([])
+        elif line.strip() and not line.startswith("╰"):
+            sections[-1].append(line)
+    sections = [section for section in sections if section]
+    said = []
+    for section in sections[:2]:
+        margin = min(len(line) - len(line.lstrip()) for line in section)
+        text = " ".join(line.strip() for line in section if not line[margin:].startswith(" "))
+        options = [line.strip() for line in section if re.match(r" {4}\S", line[margin:])]  # deeper: their help texts
+        if section is sections[0] or text == "Perhaps you meant:":
+            said.append(" ".join([text, ", ".join(options)]).strip(" ."))
+    return "; ".join(said).replace("; Perhaps", "; perhaps") or "These options cannot be understood"
 
 
 Output = Annotated[Path, tyro.conf.arg(name="out", aliases=["-o"], metavar="FILE")]
@@ -77,6 +84,8 @@ class RunFlags:
 
         from genfast.training import load_model
 
+        if self.num_threads < 0:
+            raise GenfastError(f"--num-threads is {self.num_threads}, it must be 0 or more.")
         if self.num_threads:
             torch.set_num_threads(self.num_threads)
         model = load_model(self.run, self.weights)

@@ -1,6 +1,7 @@
 """``genfast VERB ...``: find the verb, run it, and turn what goes wrong into one sentence and an exit code."""
 
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -67,6 +68,9 @@ def main(argv: Sequence[str]) -> int:
 
 def entry() -> NoReturn:
     """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a ± must not stop a terminal that has none
     sys.exit(main(sys.argv[1:]))
 
 

@@ -71,6 +71,8 @@ class TrainConfig:
             value = getattr(self, field.name)
             if isinstance(value, int | float) and not (math.isfinite(value) and value >= 0):
                 raise GenfastError(f"{field.name} is {value}, it must be 0 or more.")
+        if self.seed >= 2**64:
+            raise GenfastError(f"seed is {self.seed}, it must be below 2**64.")
         for name in ("ema", "beta2"):
             if getattr(self, name) >= 1:
                 raise GenfastError(f"{name} is {getattr(self, name)}, it must be below 1.")

@@ -43,6 +43,8 @@ def test_full_batches_only_and_at_least_one(images, steps):
         {"ema": 1.0},
         {"epochs": 0},
         {"log_every": 0},
+        {"seed": -1},
+        {"seed": 2**64},
         {"grad_clip": float("inf")},
     ],
 )
