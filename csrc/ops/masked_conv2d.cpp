@@ -4,7 +4,6 @@
 
 #include <algorithm>
 #include <optional>
-#include <string>
 #include <tuple>
 
 #include "common/storage.h"
@@ -18,21 +17,25 @@ namespace {
 constexpr int64_t kBandBytes = 1 << 20;     // rows that a thread works on at a time: half of a typical L2
 constexpr int64_t kGradBytes = 16 << 20;    // images packed at a time for the weight gradient: what stays in L3
 
-Conv make_conv(int64_t H, int64_t W, int64_t K, int64_t N, int64_t kh, int64_t kw, const std::string& mask_type,
+Conv make_conv(int64_t H, int64_t W, int64_t K, int64_t N, int64_t kh, int64_t kw, int64_t mask,
                int64_t color_groups, bool transposed) {
-  const bool vertical = mask_type == "VA" || mask_type == "VB", own = mask_type == "B" || mask_type == "VB";
-  STD_TORCH_CHECK(vertical || mask_type == "A" || mask_type == "B", "mask_type must be one of A, B, VA, VB, not ", mask_type, ".");
+  STD_TORCH_CHECK(mask >= 0 && mask < 4, "mask must be 0 to 3 (A, B, VA, VB), not ", mask, ".");
+  const bool vertical = mask >= 2, own = mask % 2 == 1;
   STD_TORCH_CHECK(kh % 2 == 1 && kw % 2 == 1, "kernel sizes must be odd, so that the output keeps the size; got ", kh, "x", kw, ".");
-  STD_TORCH_CHECK(color_groups >= 1 && (color_groups == 1 || !vertical), "color_groups=", color_groups, " does not fit mask ",
-                  mask_type, ".");
+  STD_TORCH_CHECK(color_groups >= 1 && (color_groups == 1 || !vertical), "color_groups=", color_groups,
+                  " does not fit mask ", mask, ".");
   const int64_t rows_above = kh / 2 * kw, center = rows_above + kw / 2;
   const int64_t taps = vertical ? rows_above + (own ? kw : 0) : center + (own || color_groups > 1 ? 1 : 0);
   return {.H = H, .W = W, .K = K, .N = N, .kh = kh, .kw = kw, .num_taps = taps, .color_groups = color_groups,
           .reads_own_group = own, .transposed = transposed};
 }
 
-void check_inputs(const Tensor& x, const Tensor& weight, int64_t x_channels, const char* x_name, const std::string& backend) {
-  STD_TORCH_CHECK(backend == "auto" || backend == "cpu", "backend ", backend, " does not run on CPU tensors.");
+void check_backend(int64_t backend) {
+  STD_TORCH_CHECK(backend == 1, "backend ", backend, " does not run on CPU tensors; 1 is cpu.");
+}
+
+void check_inputs(const Tensor& x, const Tensor& weight, int64_t x_channels, const char* x_name, int64_t backend) {
+  check_backend(backend);
   STD_TORCH_CHECK(x.dim() == 4, x_name, " must be [B, C, H, W], but has ", x.dim(), " dimensions.");
   STD_TORCH_CHECK(weight.dim() == 4, "weight must be [O, I, kh, kw], but has ", weight.dim(), " dimensions.");
   STD_TORCH_CHECK(x.size(1) == x_channels, x_name, " has ", x.size(1), " channels, but weight needs ", x_channels, ".");
@@ -93,18 +96,19 @@ void run(const Conv& conv, const Tensor& x_in, const Tensor& weight_in, const st
 
     const int64_t padded_size = align((band + conv.kh) * conv.padded_row()), out_size = direct ? 0 : align(band * conv.W * conv.N);
     const int64_t slot_size = padded_size + out_size;
+    const int64_t flops = 2 * B * conv.H * conv.W * conv.num_taps * conv.K * conv.N, count = slots(items, flops);
     const int64_t packed_size = align(panels * conv.num_taps * conv.K * panel), bias_size = align(conv.N);
-    Scratch memory((packed_size + bias_size + slots(items) * slot_size) * sizeof(T) + slots(items) * conv.num_taps * sizeof(Tap));
+    Scratch memory((packed_size + bias_size + count * slot_size) * sizeof(T) + count * conv.num_taps * sizeof(Tap));
     T* packed = memory.as<T>();
     T* bias_data = packed + packed_size;
     T* slot_data = bias_data + bias_size;
-    Tap* taps = reinterpret_cast<Tap*>(slot_data + slots(items) * slot_size);
+    Tap* taps = reinterpret_cast<Tap*>(slot_data + count * slot_size);
 
     if (bias) kernels.load(static_cast<const E*>(torch::stable::contiguous(*bias).data_ptr()), bias_data, conv.N);
-    parallel_slots(panels, [&](int64_t, int64_t begin, int64_t end) {
+    parallel_slots(panels, packed_size * sizeof(T), [&](int64_t, int64_t begin, int64_t end) {
       kernels.pack_weight(conv, static_cast<const E*>(weight.data_ptr()), packed, begin, end);
     });
-    parallel_slots(items, [&](int64_t slot, int64_t begin, int64_t end) {
+    parallel_slots(items, flops, [&](int64_t slot, int64_t begin, int64_t end) {
       T* padded = slot_data + slot * slot_size;
       for (int64_t item = begin; item < end; item++) {
         const int64_t b = item / bands, y0 = item % bands * band, y1 = std::min(y0 + band, conv.H);
@@ -123,37 +127,37 @@ void run(const Conv& conv, const Tensor& x_in, const Tensor& weight_in, const st
   });
 }
 
-Tensor masked_conv2d_fwd(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, const std::string& mask_type,
-                         int64_t color_groups, const std::string& backend) {
+Tensor masked_conv2d_fwd(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, int64_t mask,
+                         int64_t color_groups, int64_t backend) {
   check_inputs(x, weight, weight.size(1), "x", backend);
   const int64_t O = weight.size(0);
   STD_TORCH_CHECK(!bias || (bias->dim() == 1 && bias->size(0) == O && bias->scalar_type() == x.scalar_type()), "bias must be [", O,
                   "], of the dtype of x.");
   const Tensor y = empty_as(x, O);
-  run(make_conv(x.size(2), x.size(3), x.size(1), O, weight.size(2), weight.size(3), mask_type, color_groups, false), x, weight, bias, y);
+  run(make_conv(x.size(2), x.size(3), x.size(1), O, weight.size(2), weight.size(3), mask, color_groups, false), x, weight, bias, y);
   return y;
 }
 
-Tensor masked_conv2d_bwd_input(const Tensor& grad, const Tensor& weight, const std::string& mask_type, int64_t color_groups,
-                               const std::string& backend) {
+Tensor masked_conv2d_bwd_input(const Tensor& grad, const Tensor& weight, int64_t mask, int64_t color_groups,
+                               int64_t backend) {
   check_inputs(grad, weight, weight.size(0), "grad", backend);
   const int64_t I = weight.size(1);
   const Tensor dx = empty_as(grad, I);
-  run(make_conv(grad.size(2), grad.size(3), weight.size(0), I, weight.size(2), weight.size(3), mask_type, color_groups, true), grad,
+  run(make_conv(grad.size(2), grad.size(3), weight.size(0), I, weight.size(2), weight.size(3), mask, color_groups, true), grad,
       weight, std::nullopt, dx);
   return dx;
 }
 
 std::tuple<Tensor, Tensor> masked_conv2d_bwd_weight(const Tensor& grad_in, const Tensor& x_in, int64_t kh, int64_t kw,
-                                                    const std::string& mask_type, int64_t color_groups, const std::string& backend) {
-  STD_TORCH_CHECK(backend == "auto" || backend == "cpu", "backend ", backend, " does not run on CPU tensors.");
+                                                    int64_t mask, int64_t color_groups, int64_t backend) {
+  check_backend(backend);
   STD_TORCH_CHECK(grad_in.dim() == 4 && x_in.dim() == 4, "grad and x must be [B, C, H, W].");
   for (int64_t d : {0, 2, 3})
     STD_TORCH_CHECK(grad_in.size(d) == x_in.size(d), "grad and x differ in dimension ", d, ": ", grad_in.size(d), " and ", x_in.size(d), ".");
   STD_TORCH_CHECK(grad_in.scalar_type() == x_in.scalar_type(), "grad and x must have one dtype.");
   const Tensor grad = contiguous_or_channels_last(grad_in), x = contiguous_or_channels_last(x_in);
   const int64_t B = x.size(0), O = grad.size(1), I = x.size(1);
-  const Conv conv = make_conv(x.size(2), x.size(3), I, O, kh, kw, mask_type, color_groups, false);
+  const Conv conv = make_conv(x.size(2), x.size(3), I, O, kh, kw, mask, color_groups, false);
   const Tensor dweight = torch::stable::empty({O, I, kh, kw}, x.scalar_type(), std::nullopt, x.device(), std::nullopt, std::nullopt);
   const Tensor dbias = torch::stable::empty({O}, x.scalar_type(), std::nullopt, x.device(), std::nullopt, std::nullopt);
 
@@ -163,7 +167,8 @@ std::tuple<Tensor, Tensor> masked_conv2d_bwd_weight(const Tensor& grad_in, const
     const int64_t image_size = padded_size + grad_size + align(O);
     const int64_t images = std::clamp<int64_t>(kGradBytes / (image_size * int64_t(sizeof(T))), 1, std::max<int64_t>(B, 1));
     const int64_t units = panels * conv.num_taps, sums_size = align(units * I * panel);
-    Scratch memory((sums_size + align(O) + images * image_size) * sizeof(T) + slots(units) * conv.H * sizeof(Tap));
+    const int64_t image_flops = 2 * pixels * conv.num_taps * I * O;
+    Scratch memory((sums_size + align(O) + images * image_size) * sizeof(T) + slots(units, images * image_flops) * conv.H * sizeof(Tap));
     T* sums = memory.as<T>();
     T* bias_sums = sums + sums_size;
     T* image_data = bias_sums + align(O);
@@ -175,7 +180,7 @@ std::tuple<Tensor, Tensor> masked_conv2d_bwd_weight(const Tensor& grad_in, const
     // runs over the images in order and does not depend on how many threads there are.
     for (int64_t b0 = 0; b0 < B; b0 += images) {
       const int64_t count = std::min(images, B - b0);
-      parallel_slots(count, [&](int64_t, int64_t begin, int64_t end) {
+      parallel_slots(count, count * image_size * sizeof(T), [&](int64_t, int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; i++) {
           T* image = image_data + i * image_size;
           kernels.pad_rows(conv, static_cast<const E*>(x.data_ptr()) + (b0 + i) * pixels * I, strides_of(x), 0, conv.H, image);
@@ -185,7 +190,7 @@ std::tuple<Tensor, Tensor> masked_conv2d_bwd_weight(const Tensor& grad_in, const
       });
       for (int64_t i = 0; i < count; i++)
         for (int64_t n = 0; n < O; n++) bias_sums[n] += image_data[i * image_size + padded_size + grad_size + n];
-      parallel_slots(units, [&](int64_t slot, int64_t begin, int64_t end) {
+      parallel_slots(units, count * image_flops, [&](int64_t slot, int64_t begin, int64_t end) {
         for (int64_t i = 0; i < count; i++) {
           const T* image = image_data + i * image_size;
           for (int64_t unit = begin; unit < end; unit++)
@@ -195,7 +200,7 @@ std::tuple<Tensor, Tensor> masked_conv2d_bwd_weight(const Tensor& grad_in, const
       });
     }
     E* dweight_data = static_cast<E*>(dweight.data_ptr());
-    parallel_slots(O, [&](int64_t, int64_t begin, int64_t end) { kernels.unpack_weight_grad(conv, sums, begin, end, dweight_data); });
+    parallel_slots(O, O * I * kh * kw * sizeof(T), [&](int64_t, int64_t begin, int64_t end) { kernels.unpack_weight_grad(conv, sums, begin, end, dweight_data); });
     kernels.save(bias_sums, static_cast<E*>(dbias.data_ptr()), O);
   });
   return {dweight, dbias};

@@ -1,6 +1,6 @@
-// genfast::masked_conv2d_cuda and its two gradients: the CUDA C++ kernels of kernels/masked_conv2d/cuda.cu as operators on
-// CUDA tensors. Built where nvcc is found. The mask comes as numbers (kernels/masked_conv2d/mask.py: num_taps; strict is mask
-// A); autograd and the choice between backends are in genfast/ops/masked_conv2d.py.
+// genfast::masked_conv2d_cuda and its two gradients: the CUDA C++ kernels of kernels/masked_conv2d/cuda.cu as operators
+// on CUDA tensors. Built where nvcc is found. The mask comes as numbers (kernels/masked_conv2d/mask.py: num_taps; strict
+// is mask A); autograd and the choice between backends are in genfast/ops/masked_conv2d.py.
 #include "masked_conv2d/cuda.cuh"
 
 #include <torch/csrc/stable/accelerator.h>
@@ -10,7 +10,7 @@
 
 #include "support/tensors.h"
 
-// Only CUDA builds of torch have this symbol. Weak, so that one extension loads in CPU builds too, where nobody calls it.
+// Only CUDA builds of torch have this symbol. Weak, so that one extension loads in CPU builds too; nobody calls it there.
 extern "C" AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device_index, void** stream) __attribute__((weak));
 
 namespace genfast {
@@ -63,7 +63,8 @@ MaskedConv2dShape make_shape(const Tensor& image, int64_t O, int64_t I, int64_t 
   STD_TORCH_CHECK(kh % 2 == 1 && kw % 2 == 1 && kh < 1 << 12 && kw < 1 << 12,
                   "kernel sizes must be odd, so that the output keeps the size; got ", kh, "x", kw, ".");
   STD_TORCH_CHECK(0 <= num_taps && num_taps <= kh * kw, "num_taps must lie in 0 .. ", kh * kw, ", not ", num_taps, ".");
-  STD_TORCH_CHECK(1 <= color_groups && color_groups < 1 << 24, "color_groups must be at least 1, not ", color_groups, ".");
+  STD_TORCH_CHECK(1 <= color_groups && color_groups < 1 << 24, "color_groups must be at least 1, not ", color_groups,
+                  ".");
   STD_TORCH_CHECK(kh * kw * (O > I ? O : I) < int64_t(1) << 30, "the filter has too many weights per channel: ",
                   kh * kw * (O > I ? O : I), ".");
   MaskedConv2dShape shape = {};
@@ -97,7 +98,8 @@ Tensor masked_conv2d_cuda(const Tensor& x, const Tensor& weight, const std::opti
                           int64_t color_groups, bool strict) {
   check_image(x, "x");
   STD_TORCH_CHECK(weight.dim() == 4, "weight must be [O, I, kh, kw], but has ", weight.dim(), " dimensions.");
-  STD_TORCH_CHECK(x.size(1) == weight.size(1), "x has ", x.size(1), " channels, but weight needs ", weight.size(1), ".");
+  STD_TORCH_CHECK(x.size(1) == weight.size(1), "x has ", x.size(1), " channels, but weight needs ", weight.size(1),
+                  ".");
   check_alike(x, weight, "x and weight");
   const int64_t O = weight.size(0), I = weight.size(1);
   std::optional<Tensor> dense_bias;
@@ -121,8 +123,8 @@ Tensor masked_conv2d_bwd_input_cuda(const Tensor& grad, const Tensor& weight, in
                                     bool strict) {
   check_image(grad, "grad");
   STD_TORCH_CHECK(weight.dim() == 4, "weight must be [O, I, kh, kw], but has ", weight.dim(), " dimensions.");
-  STD_TORCH_CHECK(grad.size(1) == weight.size(0), "grad has ", grad.size(1), " channels, but weight makes ", weight.size(0),
-                  ".");
+  STD_TORCH_CHECK(grad.size(1) == weight.size(0), "grad has ", grad.size(1), " channels, but weight makes ",
+                  weight.size(0), ".");
   check_alike(grad, weight, "grad and weight");
   const int64_t O = weight.size(0), I = weight.size(1);
   const auto shape = make_shape(grad, O, I, weight.size(2), weight.size(3), num_taps, color_groups, strict);
@@ -142,8 +144,8 @@ std::tuple<Tensor, Tensor> masked_conv2d_bwd_weight_cuda(const Tensor& grad, con
   check_image(x, "x");
   check_alike(grad, x, "grad and x");
   for (int64_t d : {0, 2, 3})
-    STD_TORCH_CHECK(grad.size(d) == x.size(d), "grad and x differ in dimension ", d, ": ", grad.size(d), " and ", x.size(d),
-                    ".");
+    STD_TORCH_CHECK(grad.size(d) == x.size(d), "grad and x differ in dimension ", d, ": ", grad.size(d), " and ",
+                    x.size(d), ".");
   const int64_t O = grad.size(1), I = x.size(1);
   const auto shape = make_shape(x, O, I, kh, kw, num_taps, color_groups, strict);
   const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
@@ -168,12 +170,14 @@ std::tuple<Tensor, Tensor> masked_conv2d_bwd_weight_cuda(const Tensor& grad, con
 
 STABLE_TORCH_LIBRARY_FRAGMENT(genfast, m) {
   m.def(
-      "masked_conv2d_cuda(Tensor x, Tensor weight, Tensor? bias, int num_taps, int color_groups, bool strict) -> Tensor");
+      "masked_conv2d_cuda(Tensor x, Tensor weight, Tensor? bias, int num_taps, int color_groups, bool strict)"
+      " -> Tensor");
   m.def(
-      "masked_conv2d_bwd_input_cuda(Tensor grad, Tensor weight, int num_taps, int color_groups, bool strict) -> Tensor");
+      "masked_conv2d_bwd_input_cuda(Tensor grad, Tensor weight, int num_taps, int color_groups, bool strict)"
+      " -> Tensor");
   m.def(
-      "masked_conv2d_bwd_weight_cuda(Tensor grad, Tensor x, int kh, int kw, int num_taps, int color_groups, bool strict)"
-      " -> (Tensor, Tensor)");
+      "masked_conv2d_bwd_weight_cuda(Tensor grad, Tensor x, int kh, int kw, int num_taps, int color_groups,"
+      " bool strict) -> (Tensor, Tensor)");
 }
 
 STABLE_TORCH_LIBRARY_IMPL(genfast, CUDA, m) {

@@ -1,9 +1,11 @@
 // Scratch memory that outlives the call. A fresh megabyte costs hundreds of page faults, as long as a small convolution takes, so
-// each thread keeps what it used last, up to kKept bytes; larger blocks go back at once.
+// each thread keeps what it used last, up to kKept bytes; larger blocks go back at once. Blocks come from mmap: aligned blocks of
+// changing size fragment the C library's heap until it grows by megabytes a training step.
 #pragma once
 
+#include <sys/mman.h>
+
 #include <cstddef>
-#include <cstdlib>
 #include <new>
 #include <vector>
 
@@ -14,14 +16,14 @@ class Scratch {
   explicit Scratch(size_t bytes) {
     auto& kept = pool();
     for (size_t i = 0; i < kept.size(); i++)
-      if (kept[i].bytes >= bytes && kept[i].bytes <= 4 * bytes + 4096) {
+      if (kept[i].bytes >= bytes && kept[i].bytes <= 4 * bytes + kPage) {
         block_ = kept[i];
         kept.erase(kept.begin() + i);
         return;
       }
-    block_.bytes = (bytes + 63) / 64 * 64 + 64;
-    block_.data = std::aligned_alloc(64, block_.bytes);
-    if (block_.data == nullptr) throw std::bad_alloc();
+    block_.bytes = (bytes / kPage + 1) * kPage;
+    block_.data = mmap(nullptr, block_.bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (block_.data == MAP_FAILED) throw std::bad_alloc();
   }
   ~Scratch() {
     auto& kept = pool();
@@ -29,13 +31,13 @@ class Scratch {
     for (const Block& block : kept) total += block.bytes;
     while (total > kKept && !kept.empty()) {
       total -= kept.front().bytes;
-      std::free(kept.front().data);
+      kept.front().release();
       kept.erase(kept.begin());
     }
     if (block_.bytes <= kKept)
       kept.push_back(block_);
     else
-      std::free(block_.data);
+      block_.release();
   }
   Scratch(const Scratch&) = delete;
   Scratch& operator=(const Scratch&) = delete;
@@ -49,12 +51,14 @@ class Scratch {
   struct Block {
     void* data = nullptr;
     size_t bytes = 0;
+    void release() const { munmap(data, bytes); }
   };
   struct Pool : std::vector<Block> {
     ~Pool() {
-      for (const Block& block : *this) std::free(block.data);
+      for (const Block& block : *this) block.release();
     }
   };
+  static constexpr size_t kPage = 4096;
   static constexpr size_t kKept = 64 << 20;
   static Pool& pool() {
     thread_local Pool pool;

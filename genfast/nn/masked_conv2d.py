@@ -64,9 +64,9 @@ class MaskedConv2d(nn.Conv2d):
 
     def extra_repr(self) -> str:
         groups = f", color_groups={self.color_groups}" if self.color_groups > 1 else ""
-        return (
-            f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, mask_type={self.mask_type!r}{groups}"
-        )
+        bias = ", bias=False" if self.bias is None else ""
+        sizes = f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}"
+        return f"{sizes}, mask_type={self.mask_type!r}{groups}{bias}"
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         errors = args[-1]

@@ -45,6 +45,7 @@ def why_not(backend: str) -> str:
     return "" if torch.cuda.is_available() else "no CUDA device, or a CPU build of torch"
 
 
+@torch.compiler.assume_constant_result
 def choose(backend: str, device: torch.device) -> str:
     """The backend that computes on this device. Raises RuntimeError for one that cannot, with the reason."""
     if backend == "auto":

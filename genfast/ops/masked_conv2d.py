@@ -5,23 +5,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genfast.kernels.masked_conv2d.mask import check_mask
+from genfast.kernels.masked_conv2d.mask import MASK_TYPES, check_mask
 from genfast.kernels.masked_conv2d.reference import masked_conv2d as reference
+from genfast.ops import masked_conv2d_gpu
 from genfast.ops.autocast import cast_to_autocast, without_autocast
-from genfast.ops.backends import choose, extension
+from genfast.ops.backends import BACKENDS, choose, extension
 
+# Masks and backends travel as their positions in MASK_TYPES and BACKENDS: in the stable ABI of torch 2.11 to 2.13 every string
+# argument leaks its copy on each call.
 _library = torch.library.Library("genfast", "FRAGMENT")
 _library.define(
-    "masked_conv2d(Tensor x, Tensor weight, Tensor? bias, str mask_type, int color_groups, str backend) -> Tensor"
+    "masked_conv2d(Tensor x, Tensor weight, Tensor? bias, int mask, int color_groups, int backend) -> Tensor"
 )
 _library.define(
-    "masked_conv2d_bwd_input(Tensor grad, Tensor weight, str mask_type, int color_groups, str backend) -> Tensor"
+    "masked_conv2d_bwd_input(Tensor grad, Tensor weight, int mask, int color_groups, int backend) -> Tensor"
 )
 _library.define(
-    "masked_conv2d_bwd_weight(Tensor grad, Tensor x, int kh, int kw, str mask_type, int color_groups, str backend)"
+    "masked_conv2d_bwd_weight(Tensor grad, Tensor x, int kh, int kw, int mask, int color_groups, int backend)"
     " -> (Tensor, Tensor)"
 )
-extension()  # registers the C++ kernels of the schemas above
+extension()  # registers the C++ kernels of the schemas above for CPU tensors
+masked_conv2d_gpu.register(_library)
 
 
 def masked_conv2d(
@@ -50,7 +54,8 @@ def masked_conv2d(
     if backend == "reference":
         with without_autocast(x.device.type):
             return reference(x, weight, bias, mask_type, color_groups)
-    out: Tensor = torch.ops.genfast.masked_conv2d(x, weight, bias, mask_type, color_groups, backend)
+    how = (MASK_TYPES.index(mask_type), color_groups, BACKENDS.index(backend))
+    out: Tensor = torch.ops.genfast.masked_conv2d(x, weight, bias, *how)
     return out
 
 
@@ -62,18 +67,18 @@ def _empty_as(x: Tensor, channels: int) -> Tensor:
 
 
 @torch.library.register_fake("genfast::masked_conv2d", lib=_library)
-def _(x: Tensor, weight: Tensor, bias: Tensor | None, mask_type: str, color_groups: int, backend: str) -> Tensor:
+def _(x: Tensor, weight: Tensor, bias: Tensor | None, mask: int, color_groups: int, backend: int) -> Tensor:
     return _empty_as(x, weight.shape[0])
 
 
 @torch.library.register_fake("genfast::masked_conv2d_bwd_input", lib=_library)
-def _(grad: Tensor, weight: Tensor, mask_type: str, color_groups: int, backend: str) -> Tensor:
+def _(grad: Tensor, weight: Tensor, mask: int, color_groups: int, backend: int) -> Tensor:
     return _empty_as(grad, weight.shape[1])
 
 
 @torch.library.register_fake("genfast::masked_conv2d_bwd_weight", lib=_library)
 def _(
-    grad: Tensor, x: Tensor, kh: int, kw: int, mask_type: str, color_groups: int, backend: str
+    grad: Tensor, x: Tensor, kh: int, kw: int, mask: int, color_groups: int, backend: int
 ) -> tuple[Tensor, Tensor]:
     return x.new_empty((grad.shape[1], x.shape[1], kh, kw)), x.new_empty((grad.shape[1],))
 

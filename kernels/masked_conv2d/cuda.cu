@@ -1,15 +1,15 @@
-// masked_conv2d in CUDA C++ for any NVIDIA GPU: implicit matrix products over the taps that the mask keeps, without tensor
-// cores, so that float32 is float32. Interface and memory rules: cuda.cuh. The same four kernels as in triton_kernel.py:
+// masked_conv2d in CUDA C++ for any NVIDIA GPU: implicit matrix products over the taps that the mask keeps, without
+// tensor cores, so that float32 is float32. Interface and memory rules: cuda.cuh. The four kernels of triton_kernel.py:
 //
 //   pack_weight       weight -> [taps * read channels, written channels], padded with zeros to whole tiles
 //   conv              out[pixel, n] = bias[n] + sum over k = (tap, channel) of x[pixel + offset(tap), channel] *
-//                     packed[k, n]; the input gradient is the same with the offsets negated and the two kinds of channel
-//                     swapped
+//                     packed[k, n]; the input gradient is the same with the offsets negated and the two kinds of
+//                     channel swapped
 //   weight_partials   sums over runs of pixels of grad[o, pixel] * x[i, pixel + offset(tap)], and of grad[o, pixel]
 //   finish_weight     adds the runs in order; zero where the mask is
 //
-// A block multiplies one pair of tiles at a time from shared memory while the next pair is on its way to registers; each
-// thread owns a small rectangle of sums. Offsets are 64-bit.
+// A block multiplies one pair of tiles at a time from shared memory while the next pair is on its way to registers;
+// each thread owns a small rectangle of sums. Offsets are 64-bit.
 
 #include "cuda.cuh"
 
@@ -173,7 +173,7 @@ struct ConvArgs {
 };
 
 // One tile of pixels (rows) by written channels (columns). CHANNELS_TOGETHER: x has unit channel stride, `read` and the
-// other strides are multiples of the vector and x is aligned to it: then a thread loads a vector of channels of one pixel.
+// other strides are multiples of the vector and x is aligned to it: a thread then loads a vector of channels of a pixel.
 // Otherwise neighbouring threads load neighbouring pixels.
 template <typename T, bool CHANNELS_TOGETHER>
 __global__ void __launch_bounds__(THREADS) conv(ConvArgs args) {
@@ -206,14 +206,15 @@ __global__ void __launch_bounds__(THREADS) conv(ConvArgs args) {
         const Pixel p(first_pixel + thread, args.height, args.width);
         const bool exists = first_pixel + thread < args.pixels;
         x_origin[thread] = p.batch * args.x_strides.s[0] + p.y * stride_y + p.x * stride_x;
-        out_origin[thread] = p.batch * args.out_strides.s[0] + p.y * args.out_strides.s[2] + p.x * args.out_strides.s[3];
+        out_origin[thread] =
+            p.batch * args.out_strides.s[0] + p.y * args.out_strides.s[2] + p.x * args.out_strides.s[3];
         pixel_y[thread] = exists ? p.y : -(1 << 30);  // far outside: reads as padding, is never written
         pixel_x[thread] = p.x;
     }
     __syncthreads();
 
-    // Where this thread's loads of x lie: pixels together, one pixel and A_LOADS places; channels together, one vector of
-    // places and a few pixels.
+    // Where this thread's loads of x lie: pixels together, one pixel and A_LOADS places; channels together, one vector
+    // of places and a few pixels.
     const int a_row = CHANNELS_TOGETHER ? thread / A_QUADS : thread % Tile::rows;
     const int a_depth = CHANNELS_TOGETHER ? thread % A_QUADS * V : thread / Tile::rows * A_LOADS;
     Place place(a_depth, args.read, args.kw);
@@ -274,7 +275,8 @@ __global__ void __launch_bounds__(THREADS) conv(ConvArgs args) {
     for (int step = 0; step < args.steps; ++step) {
         if constexpr (CHANNELS_TOGETHER) {
 #pragma unroll
-            for (int j = 0; j < A_LOADS; ++j) a[a_depth + j % V][a_row + j / V * (THREADS / A_QUADS)] = widen(a_next[j]);
+            for (int j = 0; j < A_LOADS; ++j)
+                a[a_depth + j % V][a_row + j / V * (THREADS / A_QUADS)] = widen(a_next[j]);
         } else {
 #pragma unroll
             for (int j = 0; j < A_LOADS; ++j) a[a_depth + j][a_row] = widen(a_next[j]);
@@ -467,7 +469,8 @@ Filter filter_of(const MaskedConv2dShape& s) {
 
 template <typename T>
 int run_conv(const MaskedConv2dShape& s, bool input_gradient, const void* x, Strides4 x_strides, const void* weight,
-             Strides4 weight_strides, const void* bias, void* out, Strides4 out_strides, void* packed, CUstream_st* stream) {
+             Strides4 weight_strides, const void* bias, void* out, Strides4 out_strides, void* packed,
+             CUstream_st* stream) {
     using Tile = ConvTile<T>;
     const int read = input_gradient ? s.out_channels : s.in_channels;
     const int written = input_gradient ? s.in_channels : s.out_channels;
@@ -559,8 +562,8 @@ int masked_conv2d_fwd_cuda(const MaskedConv2dShape* shape, const void* x, Stride
 }
 
 int masked_conv2d_bwd_input_cuda(const MaskedConv2dShape* shape, const void* grad, Strides4 grad_strides,
-                                 const void* weight, Strides4 weight_strides, void* dx, Strides4 dx_strides, void* packed,
-                                 CUstream_st* stream) {
+                                 const void* weight, Strides4 weight_strides, void* dx, Strides4 dx_strides,
+                                 void* packed, CUstream_st* stream) {
     return with_dtype(shape->dtype, [&](auto* type) {
         using T = std::remove_pointer_t<decltype(type)>;
         return run_conv<T>(*shape, true, grad, grad_strides, weight, weight_strides, nullptr, dx, dx_strides, packed,
@@ -574,8 +577,9 @@ int64_t masked_conv2d_partial_elements(const MaskedConv2dShape* s) {
     return static_cast<int64_t>(splits) * s->out_channels * (static_cast<int64_t>(s->num_taps) * s->in_channels + 1);
 }
 
-int masked_conv2d_bwd_weight_cuda(const MaskedConv2dShape* shape, const void* grad, Strides4 grad_strides, const void* x,
-                                  Strides4 x_strides, void* dweight, void* dbias, void* partials, CUstream_st* stream) {
+int masked_conv2d_bwd_weight_cuda(const MaskedConv2dShape* shape, const void* grad, Strides4 grad_strides,
+                                  const void* x, Strides4 x_strides, void* dweight, void* dbias, void* partials,
+                                  CUstream_st* stream) {
     return with_dtype(shape->dtype, [&](auto* type) {
         using T = std::remove_pointer_t<decltype(type)>;
         return run_weight<T>(*shape, grad, grad_strides, x, x_strides, dweight, dbias, partials, stream);

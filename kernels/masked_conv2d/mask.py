@@ -18,13 +18,14 @@ import torch
 from torch import Tensor
 
 MaskType = Literal["A", "B", "VA", "VB"]
+MASK_TYPES: tuple[str, ...] = get_args(MaskType)  # the operators' schemas take the position in this list
 
 
 def check_mask(kernel_size: tuple[int, int], mask_type: str, color_groups: int) -> None:
     """Raises ValueError, in one sentence, for a mask that does not exist."""
     kh, kw = kernel_size
-    if mask_type not in get_args(MaskType):
-        raise ValueError(f"mask_type must be one of {', '.join(get_args(MaskType))}, not {mask_type!r}.")
+    if mask_type not in MASK_TYPES:
+        raise ValueError(f"mask_type must be one of {', '.join(MASK_TYPES)}, not {mask_type!r}.")
     if kh < 1 or kw < 1 or kh % 2 == 0 or kw % 2 == 0:
         raise ValueError(f"kernel sizes must be odd and positive, so that the output keeps the size; got {kh}x{kw}.")
     if color_groups < 1:

@@ -78,36 +78,34 @@ GENFAST_INLINE void sum_over_channel_columns(const TapGemm<T>& g, int64_t m, typ
   }
 }
 
-// Rows [m, m + R) of the panel. Every loop over acc is unrolled, or acc would live in memory.
+// Rows [m, m + R) of the panel. Every loop over acc is unrolled, or acc would live in memory. What the sum is added to joins
+// last: a large bias at the start would cost every partial sum its low bits.
 template <class T, int R>
 void tile(const TapGemm<T>& g, int64_t m) {
   const bool whole = g.columns == kPanel<T>;
   typename Vector<T>::type acc[R][kVectors];
-  T edge[kPanel<T>] = {};  // a row narrower than the panel goes through here: nothing is read or written past its end
 #pragma GCC unroll 16
-  for (int r = 0; r < R; r++) {
-    const T* from = g.start == Start::kBias ? g.bias : g.out + (m + r) * g.out_row;
-    if (!whole && g.start != Start::kZero) {
-      for (int64_t n = 0; n < g.columns; n++) edge[n] = from[n];
-      from = edge;
-    }
+  for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; v++) {
-      if (g.start == Start::kZero)
-        acc[r][v] = typename Vector<T>::type{};
-      else
-        acc[r][v] = load(from + v * kLanes<T>);
-    }
-  }
+    for (int v = 0; v < kVectors; v++) acc[r][v] = typename Vector<T>::type{};
   if (g.a_k == 1)
     sum_over_pixels_rows<T, R>(g, m, acc);
   else
     sum_over_channel_columns<T, R>(g, m, acc);
+  T edge[kPanel<T>] = {};  // a row narrower than the panel goes through here: nothing is read or written past its end
 #pragma GCC unroll 16
   for (int r = 0; r < R; r++) {
     T* to = g.out + (m + r) * g.out_row;
+    const T* plus = g.add == Add::kBias ? g.bias : to;
+    if (!whole && g.add != Add::kNothing) {
+      for (int64_t n = 0; n < g.columns; n++) edge[n] = plus[n];
+      plus = edge;
+    }
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; v++) store((whole ? to : edge) + v * kLanes<T>, acc[r][v]);
+    for (int v = 0; v < kVectors; v++) {
+      if (g.add != Add::kNothing) acc[r][v] += load(plus + v * kLanes<T>);
+      store((whole ? to : edge) + v * kLanes<T>, acc[r][v]);
+    }
     if (!whole)
       for (int64_t n = 0; n < g.columns; n++) to[n] = edge[n];
   }

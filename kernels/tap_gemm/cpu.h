@@ -1,4 +1,4 @@
-// tap_gemm on a CPU: out[m, :] = bias + sum over taps t, k < depth_t of a[t.a + m * a_row + k * a_k] * w[t.w + k * panel + :]
+// tap_gemm on a CPU: out[m, :] = added + sum over taps t, k < depth_t of a[t.a + m * a_row + k * a_k] * w[t.w + k * panel + :]
 //
 // One call computes `rows` rows of one panel of at most panel_bytes / sizeof(T) columns. Pointers are raw; nothing is allocated.
 //   a      any layout in which either a_k == 1 (rows of pixels) or a_row == 1 (columns of channels: weight gradients)
@@ -19,7 +19,7 @@ struct Tap {
   int64_t depth;  // how many k this tap sums over
 };
 
-enum class Start { kZero, kBias, kAccumulate };
+enum class Add { kNothing, kBias, kOutput };  // what the sum is added to before it is stored
 
 template <class T>
 struct TapGemm {
@@ -31,8 +31,8 @@ struct TapGemm {
   T* out;
   int64_t out_row;
   int64_t rows, columns;
-  Start start;
-  const T* bias;  // `columns` values, read when start is kBias
+  Add add;
+  const T* bias;  // `columns` values, read for Add::kBias
 };
 
 #define GENFAST_DECLARE_TAP_GEMM(ISA)      \

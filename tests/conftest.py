@@ -1,0 +1,24 @@
+"""What every test shares: NaN in uninitialised memory, one fixed seed, and where the real data sets are."""
+
+import os
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+
+@pytest.fixture(autouse=True)
+def _deterministic() -> Iterator[None]:
+    """torch.empty returns NaN (so that reading what nobody wrote shows), and every test starts from one seed."""
+    torch.manual_seed(0)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def pytest_report_header() -> str:
+    from genfast.ops.backends import extension, isa
+
+    data = os.environ.get("GENFAST_DATA", "not set: tests on real data sets are skipped")
+    return f"genfast: cpu kernels {isa() if extension()[0] else extension()[1]}; GENFAST_DATA {data}"
