@@ -1,6 +1,7 @@
 """Helpers for tests: how far a result may be from the truth, and the shapes that every backend must survive."""
 
 from genfast.testing.cases import MASKED_CONV2D_CASES, MaskedConv2dCase
+from genfast.testing.devices import require_cuda
 from genfast.testing.tolerance import assert_close_to_reference, error_budget, unit_roundoff
 
 __all__ = [
@@ -8,5 +9,6 @@ __all__ = [
     "MaskedConv2dCase",
     "assert_close_to_reference",
     "error_budget",
+    "require_cuda",
     "unit_roundoff",
 ]

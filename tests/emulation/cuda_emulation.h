@@ -1,10 +1,10 @@
 // Tests only: enough of CUDA to run SIMT kernels on a CPU, one block after another, each CUDA thread a fiber.
 //
-// A fiber runs until __syncthreads() or its end; then the next one runs. Between two barriers the threads of a block thus run
+// A fiber runs until __syncthreads() or its end; then the next one runs. Between two barriers the threads of a block run
 // one after another, in rising order and in falling order by turns: a kernel that lacks a barrier reads what is not there
-// yet, or overwrites what is still needed, and gives wrong numbers. A barrier that only some threads reach ends the process.
-// Under AddressSanitizer every access outside an array or a buffer is found. What is not emulated: warps, memory order within
-// a phase, textures, tensor cores, time. A pass is called "emulated", never "tested on a GPU".
+// yet, or overwrites what is still needed, and gives wrong numbers. A barrier that only some threads reach ends the
+// process. Under AddressSanitizer every access outside an array or a buffer is found. What is not emulated: warps, order
+// of memory within a phase, textures, tensor cores, time. A pass is called "emulated", never "tested on a GPU".
 #pragma once
 
 #include <ucontext.h>
@@ -40,7 +40,7 @@ struct CUstream_st;
 using cudaStream_t = CUstream_st*;
 enum cudaError_t { cudaSuccess = 0, cudaErrorInvalidValue = 1 };
 inline cudaError_t cudaGetLastError() { return cudaSuccess; }
-inline const char* cudaGetErrorString(cudaError_t error) { return error == cudaSuccess ? "no error" : "invalid argument"; }
+inline const char* cudaGetErrorString(cudaError_t error) { return error ? "invalid argument" : "no error"; }
 
 struct cudaLaunchConfig_t {
     dim3 gridDim, blockDim;
@@ -67,6 +67,7 @@ inline size_t scheduler_stack_size;
 inline std::vector<Fiber> fibers;
 inline Fiber* running;
 inline const std::function<void()>* body;
+inline unsigned phase;  // how many barriers, and blocks, there were so far
 
 inline void leave(bool for_good) {
     Fiber* fiber = running;
@@ -104,7 +105,8 @@ inline void run_block(const std::function<void()>& kernel) {
         fiber.context.uc_link = nullptr;
         makecontext(&fiber.context, start, 0);
     }
-    for (unsigned phase = 0, finished = 0; finished < count; ++phase) {
+    unsigned finished = 0;
+    for (++phase; finished < count; ++phase) {
         finished = 0;
         for (unsigned t = 0; t < count; ++t) {
             Fiber& fiber = fibers[phase % 2 == 0 ? t : count - 1 - t];
@@ -112,7 +114,7 @@ inline void run_block(const std::function<void()>& kernel) {
             finished += fiber.finished;
         }
         if (finished != 0 && finished != count) {
-            std::fprintf(stderr, "emulation: %u of %u threads ended while the others wait at a barrier.\n", finished, count);
+            std::fprintf(stderr, "emulation: %u of %u threads ended, the others wait at a barrier.\n", finished, count);
             std::abort();
         }
     }
@@ -123,7 +125,8 @@ inline void run_block(const std::function<void()>& kernel) {
 inline void __syncthreads() { emulation::leave(false); }
 
 template <typename... Parameters, typename... Arguments>
-cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...), Arguments... arguments) {
+cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(Parameters...),
+                               Arguments... arguments) {
     gridDim = config->gridDim;
     blockDim = config->blockDim;
     const std::function<void()> call = [&] { kernel(arguments...); };
