@@ -5,7 +5,9 @@ not; "auto" takes the first that is there: cpu then reference for CPU tensors, c
 """
 
 import importlib
+import importlib.metadata
 import importlib.util
+import platform
 from functools import cache
 from types import ModuleType
 
@@ -13,6 +15,7 @@ import torch
 
 BACKENDS = ("reference", "cpu", "triton", "cuda")
 PREFERENCE = {"cpu": ("cpu", "reference"), "cuda": ("cuda", "triton", "reference")}
+NO_DEVICE = "no CUDA device is usable here"
 OPERATORS: dict[str, tuple[str, ...]] = {"masked_conv2d": BACKENDS}
 
 
@@ -41,8 +44,8 @@ def why_not(backend: str) -> str:
         if module is None:
             return reason
         if not module.cuda_architectures:
-            return "built without nvcc"
-    return "" if torch.cuda.is_available() else "no CUDA device, or a CPU build of torch"
+            return "built without nvcc; put it on the PATH and build again"
+    return "" if torch.cuda.is_available() else NO_DEVICE
 
 
 @torch.compiler.assume_constant_result
@@ -61,17 +64,39 @@ def choose(backend: str, device: torch.device) -> str:
 
 
 def table() -> list[tuple[str, str, str]]:
-    """One (operator, backend, state) for every cell of `genfast info`."""
-    rows = []
-    for operator, backends in OPERATORS.items():
-        for backend in backends:
-            reason = why_not(backend)
-            present = {"cpu": f"present ({isa()})", "cuda": "compiled", "triton": "present"}.get(backend, "present")
-            rows.append((operator, backend, present if not reason else f"no: {reason}"))
-    return rows
+    """(operator, backend, state) for every pair: what `genfast info` prints. "compiled" is weaker than "present": no GPU has run it."""
+    present = {"cpu": f"present, {isa()}"}
+    state = {backend: why_not(backend) or present.get(backend, "present") for backend in BACKENDS}
+    if state["cuda"] == NO_DEVICE:
+        state["cuda"] = f"compiled for {', '.join('sm_' + a for a in architectures())}; {NO_DEVICE}"
+    return [(operator, backend, state[backend]) for operator, backends in OPERATORS.items() for backend in backends]
 
 
 def isa() -> str:
     """The instruction set of the cpu backend: generic, avx2 or avx512; "none" without the extension."""
     module, _ = extension()
     return str(module.isa()) if module else "none"
+
+
+def architectures() -> list[str]:
+    """The GPU architectures that the CUDA kernels were compiled for: ["80", "90a"], or none."""
+    module, _ = extension()
+    return module.cuda_architectures.split(",") if module and module.cuda_architectures else []
+
+
+def report() -> str:
+    """What `genfast info` prints: versions, processor, threads, and operators by backend."""
+    module, reason = extension()
+    best = f" (this machine: {module.best_isa()})" if module and module.best_isa() != module.isa() else ""
+    lines = [
+        f"genfast {importlib.metadata.version('genfast')}, Python {platform.python_version()}, torch {torch.__version__}",
+        f"extension         {f'built by {module.compiler} with torch {module.built_with_torch}' if module else f'none: {reason}'}",
+        f"instruction set   {isa()}{best}" if module else "instruction set   PyTorch's own: operators run on reference code",
+        f"threads           {torch.get_num_threads()}",
+        f"GPU               {torch.cuda.get_device_name() if torch.cuda.is_available() else NO_DEVICE}",
+        "",
+    ]
+    rows = [("operator", "backend", "state"), *table()]
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    lines += [f"{operator:{widths[0]}}  {backend:{widths[1]}}  {state}" for operator, backend, state in rows]
+    return "\n".join(lines)

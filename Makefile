@@ -1,0 +1,46 @@
+# make demo: from nothing to a picture of new digits.   make test: everything that must hold.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint types bench setup build clean gpu-check
+setup: $(STAMP)
+
+# Every source the extension is made of: touching one rebuilds it (seconds), touching none costs nothing.
+SOURCES := setup.py CMakeLists.txt pyproject.toml constraints.txt $(shell find csrc kernels -name '*.cpp' -o -name '*.h' -o -name '*.cu' -o -name '*.cuh')
+
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+
+# torch first: the extension is built against it, and an isolated build would fetch another one. CUDA builds of torch bring their own
+# triton; a CPU build needs one only to interpret and compile the Triton kernels in the tests.
+$(STAMP): $(SOURCES)
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the pinned dependencies (once) ..."
+	@$(PIP) torch numpy pybind11 cmake ninja setuptools wheel
+	@echo "Building genfast ..."
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) --no-build-isolation -e ".[dev,tensorboard]"
+	@$(BIN)/python -c "import triton" 2>/dev/null || $(PIP) triton==3.6.0 || echo "No triton here: its tests will be skipped."
+	@touch $@
+
+demo: setup
+	@$(BIN)/genfast demo
+
+test: setup
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+
+types: setup
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/python benchmarks/masked_conv2d.py
+
+# On a machine with a GPU: nothing may be skipped for want of one.
+gpu-check: setup
+	GENFAST_REQUIRE_CUDA=1 $(BIN)/python -m pytest
+
+clean:
+	rm -rf $(VENV) build *.egg-info genfast/*.so
