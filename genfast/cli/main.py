@@ -49,8 +49,8 @@ def main(argv: Sequence[str]) -> int:
             raise GenfastError(f"There is no command {verb!r}: choose one of {', '.join(VERBS)}.")
         importlib.import_module(f"genfast.cli.{verb}").main(rest)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        print(f"\nInterrupted{': ' if stop.args else ''}{stop}.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output went away, as in `genfast info | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,6 +1,7 @@
 """``genfast train``: a model, a data set, a run folder."""
 
 import dataclasses
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,6 +88,12 @@ def preset_in(argv: Sequence[str]) -> str | None:
     return None
 
 
+def say(line: str) -> None:
+    """Print a line at once; under ``accelerate launch``, from the first process only."""
+    if os.environ.get("RANK", "0") == "0":
+        print(line, flush=True)
+
+
 def main(argv: Sequence[str]) -> None:
     """Train, and say how it went."""
     if not argv or argv[0] in ("-h", "--help"):
@@ -96,6 +103,8 @@ def main(argv: Sequence[str]) -> None:
     preset = preset_in(rest)
     description = f"Train {model_name} on the train split of a data set.\n\nExample: {EXAMPLE}"
     flags: Any = parse(flags_for(model_name, preset), rest, f"genfast train {model_name}", description)
+    import torch
+
     from genfast.models.registry import model_entry
     from genfast.training import train
 
@@ -108,18 +117,23 @@ def main(argv: Sequence[str]) -> None:
     print(
         f"training {model_name} on {len(images)} images of {images.title}, watching {len(held_out)} of {held_out.title}"
     )
-    result = train(
-        model_name,
-        config_class(**values),
-        images,
-        flags.train,
-        flags.out,
-        flags.resume,
-        overwrite=flags.overwrite,
-        held_out=held_out,
-        source=flags.source,
-        progress=sys.stderr.isatty(),
-        report=lambda line: print(line, flush=True),
-    )
-    print(f"done: step {result.step}, {result.held_out}")
-    print(f"the run is in {flags.out}; next: genfast evaluate {flags.out}, genfast sample {flags.out} -o samples.png")
+    try:
+        result = train(
+            model_name,
+            config_class(**values),
+            images,
+            flags.train,
+            flags.out,
+            flags.resume,
+            overwrite=flags.overwrite,
+            held_out=held_out,
+            source=flags.source,
+            progress=sys.stderr.isatty(),
+            report=say,
+        )
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("the same command with --resume continues from the last checkpoint") from None
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    say(f"done: step {result.step}, {result.held_out}")
+    say(f"the run is in {flags.out}; next: genfast evaluate {flags.out}, genfast sample {flags.out} -o samples.png")

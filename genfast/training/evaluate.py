@@ -66,7 +66,7 @@ def image_nats(
         condition = condition_of(model, data, chosen)
         images = data.batch(chosen, seed=0, epoch=0).to(device)
         log_prob = model.log_prob(images, None if condition is None else condition.to(device))
-        nats[start : start + len(chosen)] = -log_prob.double().cpu().numpy()
+        nats[start : start + len(chosen)] = -log_prob.cpu().double().numpy()
     model.train(was_training)
     return nats
 

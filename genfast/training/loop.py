@@ -1,5 +1,6 @@
 """The training loop: maximum likelihood over Accelerate, resumable to the bit."""
 
+import dataclasses
 import math
 import time
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from genfast.training.evaluate import check_match, condition_of, image_nats
 from genfast.training.metrics import Metrics
 from genfast.training.order import Order, stream
 from genfast.training.recipe import DataConfig, TrainConfig
-from genfast.training.run import RunFolder, train_config_to_dict
+from genfast.training.run import RunFolder
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -182,7 +183,7 @@ class _Run:
         # Gradients are averaged over processes; the factor makes that the mean over the batch, however it was split.
         self.accelerator.backward(bits_per_dim(nats, self.data.image_shape) * (processes / len(batch)))
         norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), config.grad_clip or math.inf))
-        total = float(self.accelerator.reduce(nats.detach().double(), "sum"))
+        total = float(self.accelerator.reduce(nats.detach(), "sum"))
         # Overflown float16 gradients are expected: the gradient scaler skips the step and shrinks its scale.
         if not math.isfinite(total) or not (math.isfinite(norm) or config.amp == "fp16"):
             what = "loss" if not math.isfinite(total) else "gradient"
@@ -247,7 +248,7 @@ class _Run:
             }
             self._write(line, writer)
             self.report(
-                f"epoch {self.step / self.order.steps_per_epoch:g}, step {self.step}: held out "
+                f"epoch {self.step / self.order.steps_per_epoch:.4g}, step {self.step}: held out "
                 f"{metrics.bits_per_dim:.4f} bits/dim ({metrics.nats:.2f} nats), {self.seconds:.0f} s"
             )
         if self.is_main:
@@ -290,7 +291,7 @@ class _Run:
             "data": described,
             "data_dir": str(source.data_dir) if source and source.data_dir else None,
             "held_out": self.held_out.title if self.held_out else None,
-            "train": train_config_to_dict(self.config),
+            "train": dataclasses.asdict(self.config),
         }
         if self.is_main:
             if resume:

@@ -7,7 +7,6 @@ samples-EPOCH.png      images drawn from the model
 checkpoints/           see genfast.training.checkpoint
 """
 
-import dataclasses
 import json
 import os
 import shutil
@@ -18,7 +17,7 @@ from typing import Any
 from genfast.errors import GenfastError
 from genfast.training.checkpoint import FORMAT, read_config, versions
 from genfast.training.files import sync, write_atomically, write_json
-from genfast.training.recipe import FREE_ON_RESUME, TrainConfig
+from genfast.training.recipe import FREE_ON_RESUME
 
 
 class RunFolder:
@@ -129,8 +128,3 @@ def _flat(values: Any, prefix: str = "") -> dict[str, Any]:
     for name, value in (values if isinstance(values, dict) else {}).items():
         flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value})
     return flat
-
-
-def train_config_to_dict(config: TrainConfig) -> dict[str, Any]:
-    """The training settings as plain JSON values."""
-    return dataclasses.asdict(config)

@@ -353,6 +353,9 @@ def test_interrupting(monkeypatch, capsys):
     monkeypatch.setattr("genfast.cli.info.main", interrupt)
     assert main(["info"]) == 130
     assert capsys.readouterr().err.strip() == "Interrupted."
+    monkeypatch.setattr("genfast.training.train", lambda *args, **kwargs: interrupt(args))
+    assert main(["train", "pixelcnn", "--data", "digits", "-o", "nowhere"]) == 130
+    assert "--resume" in capsys.readouterr().err
 
 
 def test_traceback_on_request(monkeypatch):
