@@ -19,7 +19,6 @@ Importing this file imports triton.
 # Kernel parameters carry no types: Triton gives them theirs.
 # mypy: disable-error-code="no-untyped-def"
 
-import os
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -30,7 +29,7 @@ from torch import Tensor
 
 from genfast.kernels.masked_conv2d.mask import num_taps
 
-INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+INTERPRETED = triton.knobs.runtime.interpret  # TRITON_INTERPRET=1, set before this file is imported
 
 
 @triton.jit
