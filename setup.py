@@ -2,9 +2,10 @@
 
     pip install --no-build-isolation -e .
 
-torch must be installed first: an isolated build would fetch another one, of several gigabytes. Without a C++ compiler the package
-installs all the same and runs on its PyTorch reference code; `genfast info` says so. GENFAST_BUILD=required turns that into an error,
-GENFAST_CUDA=AUTO|ON|OFF and GENFAST_CUDA_ARCHITECTURES are passed to CMakeLists.txt.
+torch must be installed first: an isolated build would fetch another one, of several gigabytes. Without a C++ compiler
+the package installs all the same and runs on its PyTorch reference code; `genfast info` says so.
+GENFAST_BUILD=required turns that into an error, GENFAST_CUDA=AUTO|ON|OFF and GENFAST_CUDA_ARCHITECTURES are passed to
+CMakeLists.txt.
 """
 
 import os
@@ -25,7 +26,10 @@ class CMakeBuild(build_ext):
         if reason:
             if os.environ.get("GENFAST_BUILD") == "required":
                 raise SystemExit(f"genfast: the extension cannot be built: {reason}.")
-            print(f"genfast: installed without compiled kernels ({reason}); it will run on its PyTorch reference code.", file=sys.stderr)
+            print(
+                f"genfast: installed without compiled kernels ({reason}); it will run on its PyTorch reference code.",
+                file=sys.stderr,
+            )
             ext.optional = True
             return
         import pybind11
@@ -63,8 +67,8 @@ class CMakeBuild(build_ext):
         return None
 
 
-# kernels/ lives at the top of the tree and is imported as genfast.kernels (in a checkout through the link genfast/kernels).
-# Sub-packages are found, not listed: a hand list goes missing from the wheel.
+# kernels/ lives at the top of the tree and is imported as genfast.kernels (in a checkout through the link
+# genfast/kernels). Sub-packages are found, not listed: a hand list goes missing from the wheel.
 def packages() -> list[str]:
     names = ["genfast"]
     for top, prefix in (("genfast", "genfast"), ("kernels", "genfast.kernels")):

@@ -18,7 +18,7 @@ def _deterministic() -> Iterator[None]:
 
 
 def pytest_report_header() -> str:
-    from genfast.ops.backends import extension, isa
+    from genfast.ops.backends import NO_EXTENSION, isa
 
     data = os.environ.get("GENFAST_DATA", "not set: tests on real data sets are skipped")
-    return f"genfast: cpu kernels {isa() if extension()[0] else extension()[1]}; GENFAST_DATA {data}"
+    return f"genfast: cpu kernels {NO_EXTENSION or isa()}; GENFAST_DATA {data}"

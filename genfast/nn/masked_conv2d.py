@@ -73,6 +73,6 @@ class MaskedConv2d(nn.Conv2d):
         mask = state_dict.pop(prefix + "mask", None)
         if mask is not None and not torch.equal(mask.to(self.weight).expand_as(self.weight), self.mask()):
             errors.append(f"{prefix}mask differs from mask {self.mask_type} with {self.color_groups} colour groups.")
-        super()._load_from_state_dict(state_dict, prefix, *args)  # type: ignore[arg-type]
+        super()._load_from_state_dict(state_dict, prefix, *args)
         with torch.no_grad():
             self.weight.mul_(self.mask())

@@ -1,21 +1,22 @@
 """Autocast, for every operator alike: floating inputs become the dtype that torch.autocast asks for on their device."""
 
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor
 
 
-def cast_to_autocast(x: Tensor, *others: Tensor | None) -> tuple[Tensor, ...]:
-    """All tensors (None stays None) in the autocast dtype, or unchanged outside autocast. float64 is left alone, as in PyTorch."""
-    tensors = (x, *others)
-    kind = x.device.type
+def cast_to_autocast(*tensors: Tensor | None) -> tuple[Any, ...]:
+    """The tensors in the autocast dtype of the first one's device, or unchanged outside autocast; None stays None.
+
+    float64 is left alone, as in PyTorch.
+    """
+    kind = next(t.device.type for t in tensors if t is not None)
     if not torch.is_autocast_enabled(kind):
-        return tensors  # type: ignore[return-value]
+        return tensors
     dtype = torch.get_autocast_dtype(kind)
-    return tuple(
-        t.to(dtype) if t is not None and t.is_floating_point() and t.dtype != torch.float64 else t for t in tensors
-    )  # type: ignore[return-value]
+    return tuple(t if t is None or t.dtype == torch.float64 else t.to(dtype) for t in tensors)
 
 
 def without_autocast(device_type: str) -> AbstractContextManager[None]:

@@ -1,14 +1,14 @@
 """Which backend computes an operator, and why not another.
 
-Backends: reference (plain PyTorch), cpu (C++), triton, cuda (CUDA C++). Asking for one by name gives that one or an error that says why
-not; "auto" takes the first that is there: cpu then reference for CPU tensors, cuda then triton then reference for CUDA tensors.
+Backends: reference (plain PyTorch), cpu (C++), triton, cuda (CUDA C++). Asking for one by name gives that one or an
+error that says why not; "auto" takes the first that is there: cpu then reference for CPU tensors, cuda then triton
+then reference for CUDA tensors.
 """
 
 import importlib
 import importlib.metadata
 import importlib.util
 import platform
-from functools import cache
 from types import ModuleType
 
 import torch
@@ -19,36 +19,40 @@ NO_DEVICE = "no CUDA device is usable here"
 OPERATORS: dict[str, tuple[str, ...]] = {"masked_conv2d": BACKENDS}
 
 
-@cache
-def extension() -> tuple[ModuleType | None, str]:
+def _load() -> tuple[ModuleType | None, str]:
     """The compiled module, or None and the reason. Importing it registers the operators' C++ kernels."""
     try:
         return importlib.import_module("genfast._C"), ""
     except ImportError as error:
         if importlib.util.find_spec("genfast._C") is None:
-            return None, "the extension is not built: install a C++ compiler, then run pip install --no-build-isolation -e ."
+            return (
+                None,
+                "the extension is not built: install a C++ compiler, then run pip install --no-build-isolation -e .",
+            )
         return None, f"the extension does not load ({error}): build it again with this torch"
 
 
-@cache
+# Facts of this installation, found once. Plain values, so that torch.compile can trace the choice of a backend.
+EXTENSION, NO_EXTENSION = _load()
+ARCHITECTURES: list[str] = [a for a in getattr(EXTENSION, "cuda_architectures", "").split(",") if a]
+HAS_TRITON = importlib.util.find_spec("triton") is not None
+
+
 def why_not(backend: str) -> str:
     """Empty if the backend can run on this machine, or else one sentence without its full stop."""
     if backend == "reference":
         return ""
     if backend == "cpu":
-        return extension()[1]
-    if backend == "triton" and importlib.util.find_spec("triton") is None:
+        return NO_EXTENSION
+    if backend == "triton" and not HAS_TRITON:
         return "triton is not installed"
-    if backend == "cuda":
-        module, reason = extension()
-        if module is None:
-            return reason
-        if not module.cuda_architectures:
-            return "built without nvcc; put it on the PATH and build again"
+    if backend == "cuda" and NO_EXTENSION:
+        return NO_EXTENSION
+    if backend == "cuda" and not ARCHITECTURES:
+        return "built without nvcc; put it on the PATH and build again"
     return "" if torch.cuda.is_available() else NO_DEVICE
 
 
-@torch.compiler.assume_constant_result
 def choose(backend: str, device: torch.device) -> str:
     """The backend that computes on this device. Raises RuntimeError for one that cannot, with the reason."""
     if backend == "auto":
@@ -64,36 +68,36 @@ def choose(backend: str, device: torch.device) -> str:
 
 
 def table() -> list[tuple[str, str, str]]:
-    """(operator, backend, state) for every pair: what `genfast info` prints. "compiled" is weaker than "present": no GPU has run it."""
+    """(operator, backend, state) for every pair: what `genfast info` prints. "compiled" is weaker than "present": no
+    GPU has run it."""
     present = {"cpu": f"present, {isa()}"}
     state = {backend: why_not(backend) or present.get(backend, "present") for backend in BACKENDS}
     if state["cuda"] == NO_DEVICE:
-        state["cuda"] = f"compiled for {', '.join('sm_' + a for a in architectures())}; {NO_DEVICE}"
+        state["cuda"] = f"compiled for {', '.join('sm_' + a for a in ARCHITECTURES)}, never run; {NO_DEVICE}"
     return [(operator, backend, state[backend]) for operator, backends in OPERATORS.items() for backend in backends]
 
 
 def isa() -> str:
     """The instruction set of the cpu backend: generic, avx2 or avx512; "none" without the extension."""
-    module, _ = extension()
-    return str(module.isa()) if module else "none"
-
-
-def architectures() -> list[str]:
-    """The GPU architectures that the CUDA kernels were compiled for: ["80", "90a"], or none."""
-    module, _ = extension()
-    return module.cuda_architectures.split(",") if module and module.cuda_architectures else []
+    return str(EXTENSION.isa()) if EXTENSION else "none"
 
 
 def report() -> str:
     """What `genfast info` prints: versions, processor, threads, and operators by backend."""
-    module, reason = extension()
-    best = f" (this machine: {module.best_isa()})" if module and module.best_isa() != module.isa() else ""
+    if EXTENSION:
+        built = f"built by {EXTENSION.compiler} with torch {EXTENSION.built_with_torch}"
+        best = EXTENSION.best_isa()
+        instructions = isa() if best == isa() else f"{isa()} (this machine has {best}; GENFAST_CPU caps it)"
+    else:
+        built, instructions = f"none: {NO_EXTENSION}", "PyTorch's own: operators run on their reference code"
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else NO_DEVICE
+    version = importlib.metadata.version("genfast")
     lines = [
-        f"genfast {importlib.metadata.version('genfast')}, Python {platform.python_version()}, torch {torch.__version__}",
-        f"extension         {f'built by {module.compiler} with torch {module.built_with_torch}' if module else f'none: {reason}'}",
-        f"instruction set   {isa()}{best}" if module else "instruction set   PyTorch's own: operators run on reference code",
+        f"genfast {version}, Python {platform.python_version()}, torch {torch.__version__}",
+        f"extension         {built}",
+        f"instruction set   {instructions}",
         f"threads           {torch.get_num_threads()}",
-        f"GPU               {torch.cuda.get_device_name() if torch.cuda.is_available() else NO_DEVICE}",
+        f"GPU               {gpu}",
         "",
     ]
     rows = [("operator", "backend", "state"), *table()]

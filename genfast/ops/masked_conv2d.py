@@ -9,10 +9,10 @@ from genfast.kernels.masked_conv2d.mask import MASK_TYPES, check_mask
 from genfast.kernels.masked_conv2d.reference import masked_conv2d as reference
 from genfast.ops import masked_conv2d_gpu
 from genfast.ops.autocast import cast_to_autocast, without_autocast
-from genfast.ops.backends import BACKENDS, choose, extension
+from genfast.ops.backends import BACKENDS, choose
 
-# Masks and backends travel as their positions in MASK_TYPES and BACKENDS: in the stable ABI of torch 2.11 to 2.13 every string
-# argument leaks its copy on each call.
+# Masks and backends travel as their positions in MASK_TYPES and BACKENDS: in the stable ABI of torch 2.11 to 2.13
+# every string argument leaks its copy on each call.
 _library = torch.library.Library("genfast", "FRAGMENT")
 _library.define(
     "masked_conv2d(Tensor x, Tensor weight, Tensor? bias, int mask, int color_groups, int backend) -> Tensor"
@@ -24,8 +24,7 @@ _library.define(
     "masked_conv2d_bwd_weight(Tensor grad, Tensor x, int kh, int kw, int mask, int color_groups, int backend)"
     " -> (Tensor, Tensor)"
 )
-extension()  # registers the C++ kernels of the schemas above for CPU tensors
-masked_conv2d_gpu.register(_library)
+masked_conv2d_gpu.register(_library)  # those for CPU tensors registered themselves with the extension
 
 
 def masked_conv2d(
@@ -38,13 +37,14 @@ def masked_conv2d(
 ) -> Tensor:
     """A causal convolution that never computes a masked tap: ``F.conv2d(x, weight * mask, bias, padding="same")``.
 
-    x [B, I, H, W], weight [O, I, kh, kw], bias [O] -> [B, O, H, W], in the memory format of x. Masks A and B are those of
-    van den Oord et al. 2016, "Pixel Recurrent Neural Networks", section 3.4, with the sub-pixel order R, G, B for
-    color_groups=3; "VA" and "VB" are the vertical stack of "Conditional Image Generation with PixelCNN Decoders", section
-    2.2. float32, float64 and bfloat16 (accumulated in float32). Differentiable twice; masked weights get zero gradients.
+    x [B, I, H, W], weight [O, I, kh, kw], bias [O] -> [B, O, H, W], in the memory format of x. Masks A and B are
+    those of van den Oord et al. 2016, "Pixel Recurrent Neural Networks", section 3.4, with the sub-pixel order R, G,
+    B for color_groups=3; "VA" and "VB" are the vertical stack of "Conditional Image Generation with PixelCNN
+    Decoders", section 2.2. float32, float64 and bfloat16 (accumulated in float32). Differentiable twice; masked
+    weights get zero gradients.
 
-    Raises ValueError for a mask that does not exist, RuntimeError for shapes or dtypes that do not fit, or for a backend
-    asked for by name that is not there.
+    Raises ValueError for a mask that does not exist, RuntimeError for shapes or dtypes that do not fit, or for a
+    backend asked for by name that is not there.
     """
     if weight.dim() != 4:
         raise ValueError(f"weight must be [O, I, kh, kw], but has {weight.dim()} dimensions.")
@@ -77,14 +77,12 @@ def _(grad: Tensor, weight: Tensor, mask: int, color_groups: int, backend: int) 
 
 
 @torch.library.register_fake("genfast::masked_conv2d_bwd_weight", lib=_library)
-def _(
-    grad: Tensor, x: Tensor, kh: int, kw: int, mask: int, color_groups: int, backend: int
-) -> tuple[Tensor, Tensor]:
+def _(grad: Tensor, x: Tensor, kh: int, kw: int, mask: int, color_groups: int, backend: int) -> tuple[Tensor, Tensor]:
     return x.new_empty((grad.shape[1], x.shape[1], kh, kw)), x.new_empty((grad.shape[1],))
 
 
-# The three operators are each other's derivatives, so the operator is differentiable twice for the price of these lines. Below, conv is
-# linear in x and in weight; bwd_input and bwd_weight are its transposes.
+# The three operators are each other's derivatives, so the operator is differentiable twice for the price of these
+# lines. Below, conv is linear in x and in weight; bwd_input and bwd_weight are its transposes.
 
 
 def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

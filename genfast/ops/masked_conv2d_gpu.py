@@ -1,4 +1,5 @@
-"""genfast::masked_conv2d on CUDA tensors: the Triton kernels, or the CUDA C++ ones where the extension was built with nvcc."""
+"""genfast::masked_conv2d on CUDA tensors: the Triton kernels, or the CUDA C++ ones where the extension was built with
+nvcc."""
 
 import torch
 from torch import Tensor
@@ -8,7 +9,8 @@ from genfast.ops.backends import BACKENDS
 
 
 def _for_cuda(kernel_size: tuple[int, int], mask: int, color_groups: int) -> tuple[int, int, bool]:
-    """How the CUDA operators take a mask: how many taps, and whether the pixel itself reads only groups before its own."""
+    """How the CUDA operators take a mask: how many taps, and whether the pixel itself reads only groups before its
+    own."""
     mask_type = MASK_TYPES[mask]
     return num_taps(kernel_size, mask_type, color_groups), color_groups, mask_type == "A"
 

@@ -8,6 +8,6 @@ cpu.h/.cpp    raw pointers over kernels/tap_gemm, once per instruction set
 triton_kernel.py, cuda.cuh/.cu
 
 Forward is tap_gemm with the pixels of a row as M; the input gradient is the same with the taps mirrored and the weights
-transposed; the weight gradient is tap_gemm with the input channels as M and the pixels as K. With T of kh * kw taps the work is
-2 * B * H * W * I * O * T FLOPs for each of the three.
+transposed; the weight gradient is tap_gemm with the input channels as M and the pixels as K. With T of kh * kw taps
+the work is 2 * B * H * W * I * O * T FLOPs for each of the three.
 """

@@ -150,10 +150,15 @@ void unpack_weight_grad(const Conv& c, const T* sums, int64_t begin, int64_t end
       }
 }
 
+template <class From, class To>
+void convert(const From* from, To* to, int64_t n) {
+  copy(from, to, n);
+}
+
 template <class E, class T>
 constexpr MaskedConv2dKernels<E, T> kKernels = {
     pack_weight<E, T>,         pad_rows<E, T>,           convolve<T>, store_rows<E, T>, pack_grad<E, T>,
-    accumulate_weight_grad<T>, unpack_weight_grad<E, T>, copy<E, T>,  copy<T, E>};
+    accumulate_weight_grad<T>, unpack_weight_grad<E, T>, convert<E, T>, convert<T, E>};
 
 }  // namespace
 

@@ -1,12 +1,13 @@
 """Which taps of a filter a causal convolution may read.
 
-Every mask of this family keeps a *prefix* of the filter in raster order, so a mask is one number: how many taps it keeps.
-That is why no backend ever looks at a mask tensor, and why none computes a masked tap.
+Every mask of this family keeps a *prefix* of the filter in raster order, so a mask is one number: how many taps it
+keeps. That is why no backend ever looks at a mask tensor, and why none computes a masked tap.
 
     "A"   the rows above, and the pixels to the left          (van den Oord et al. 2016a, first layer)
     "B"   as A, and the pixel itself                          (van den Oord et al. 2016a, later layers)
     "VA"  the rows above                                      (vertical stack of van den Oord et al. 2016b, first layer)
-    "VB"  the rows above and the whole row of the pixel       (vertical stack, later layers: its input is causal by rows)
+    "VB"  the rows above and the whole row of the pixel       (vertical stack, later layers: its input is causal by
+    rows)
 
 With ``color_groups`` G > 1 the channels are G contiguous groups, in the order R, G, B. At the pixel itself an output
 channel of group g reads the input channels of groups < g ("A") or <= g ("B"); everywhere else it reads all of them.

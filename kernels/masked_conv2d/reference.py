@@ -12,7 +12,8 @@ from genfast.kernels.masked_conv2d.mask import causal_mask
 def masked_conv2d(
     x: Tensor, weight: Tensor, bias: Tensor | None = None, mask_type: str = "B", color_groups: int = 1
 ) -> Tensor:
-    """x [B, I, H, W], weight [O, I, kh, kw], bias [O] -> [B, O, H, W]: a convolution with zero padding that keeps the size.
+    """x [B, I, H, W], weight [O, I, kh, kw], bias [O] -> [B, O, H, W]: a convolution with zero padding that keeps the
+    size.
 
     A masked weight is never read: a NaN there changes nothing.
     """

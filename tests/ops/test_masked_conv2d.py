@@ -1,4 +1,5 @@
-"""masked_conv2d as a PyTorch operator: every backend that runs here against the reference, and the machinery around it."""
+"""masked_conv2d as a PyTorch operator: every backend that runs here against the reference, and the machinery around
+it."""
 
 import os
 import subprocess
@@ -41,7 +42,8 @@ def test_cpu_equals_reference(case: MaskedConv2dCase, dtype: torch.dtype) -> Non
         return gradients(reference, x, weight, bias, grad, *how)
 
     results = gradients(lambda *a: ops.masked_conv2d(*a, backend="cpu"), x, poisoned, bias, grad, *how)
-    assert_close_to_reference(results, run_reference, (x, weight, bias, grad), dtype, names=("y", "dx", "dweight", "dbias"))
+    names = ("y", "dx", "dweight", "dbias")
+    assert_close_to_reference(results, run_reference, (x, weight, bias, grad), dtype, names=names)
     assert bool((results[2][masked] == 0).all())
 
 
@@ -62,7 +64,8 @@ def test_other_instruction_sets(isa: str) -> None:
 @needs_extension
 def test_unknown_instruction_set_is_refused_in_a_sentence() -> None:
     code = "import genfast.ops.backends as b; b.isa()"
-    run = subprocess.run([sys.executable, "-c", code], env={**os.environ, "GENFAST_CPU": "mmx"}, capture_output=True, text=True)
+    environment = {**os.environ, "GENFAST_CPU": "mmx"}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert run.returncode == 1
     assert 'GENFAST_CPU is "mmx"' in run.stderr
 
@@ -138,7 +141,9 @@ def test_torch_compile_gives_one_graph_and_the_same_numbers() -> None:
     expected = function(*inputs)
     actual = torch.compile(function, fullgraph=True)(*inputs)
     torch.testing.assert_close(actual, expected)
-    for a, e in zip(torch.autograd.grad(actual, inputs, grad), torch.autograd.grad(expected, inputs, grad), strict=True):
+    for a, e in zip(
+        torch.autograd.grad(actual, inputs, grad), torch.autograd.grad(expected, inputs, grad), strict=True
+    ):
         torch.testing.assert_close(a, e)
 
 
@@ -167,15 +172,15 @@ def test_autocast_computes_in_its_dtype_and_returns_float32_gradients(backend: s
     assert all(g.dtype == torch.float32 for g in torch.autograd.grad(y, inputs, grad.bfloat16()))
 
 
-@pytest.mark.parametrize(("kh", "kw", "mask_type", "groups"), [(k, q, m, g) for k, q, m, g in product((1, 3), (1, 5), ("A", "B"), (1, 3))])
+@pytest.mark.parametrize(("kh", "kw", "mask_type", "groups"), list(product((1, 3), (1, 5), ("A", "B"), (1, 3))))
 def test_mask_is_causal_and_complete(kh: int, kw: int, mask_type: str, groups: int) -> None:
-    """Against the definition, written out: rows above, then columns to the left, then colours before (or own, for B)."""
-    O, I = 6, 4
-    mask = causal_mask(O, I, (kh, kw), mask_type, groups)
-    for o, i, y, x in product(range(O), range(I), range(kh), range(kw)):
+    """Against the definition: rows above, then columns to the left, then colours before (and its own, for B)."""
+    outputs, inputs = 6, 4
+    mask = causal_mask(outputs, inputs, (kh, kw), mask_type, groups)
+    for o, i, y, x in product(range(outputs), range(inputs), range(kh), range(kw)):
         before = (y, x) < (kh // 2, kw // 2)
         here = (y, x) == (kh // 2, kw // 2)
-        own, other = o * groups // O, i * groups // I
+        own, other = o * groups // outputs, i * groups // inputs
         assert mask[o, i, y, x] == (before or (here and (other < own or (other == own and mask_type == "B"))))
 
 
@@ -215,12 +220,8 @@ def test_backend_that_is_not_there_says_why(backend: str) -> None:
 
 
 def test_without_the_extension_auto_is_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("genfast.ops.backends.extension", lambda: (None, "the extension is not built"))
-    why_not.cache_clear()
-    try:
-        x, weight = torch.randn(1, 2, 4, 4), torch.randn(3, 2, 3, 3)
-        assert torch.equal(ops.masked_conv2d(x, weight), reference(x, weight))
-        with pytest.raises(RuntimeError, match="The cpu backend is not available here: the extension is not built"):
-            ops.masked_conv2d(x, weight, backend="cpu")
-    finally:
-        why_not.cache_clear()
+    monkeypatch.setattr("genfast.ops.backends.NO_EXTENSION", "the extension is not built")
+    x, weight = torch.randn(1, 2, 4, 4), torch.randn(3, 2, 3, 3)
+    assert torch.equal(ops.masked_conv2d(x, weight), reference(x, weight))
+    with pytest.raises(RuntimeError, match="The cpu backend is not available here: the extension is not built"):
+        ops.masked_conv2d(x, weight, backend="cpu")
