@@ -17,9 +17,9 @@ def _for_cuda(kernel_size: tuple[int, int], mask: int, color_groups: int) -> tup
 
 def forward(x: Tensor, weight: Tensor, bias: Tensor | None, mask: int, color_groups: int, backend: int) -> Tensor:
     if BACKENDS[backend] == "triton":
-        from genfast.kernels.masked_conv2d import triton_kernel
+        from genfast.kernels.masked_conv2d import triton_launch
 
-        return triton_kernel.masked_conv2d(x, weight, bias, MASK_TYPES[mask], color_groups)
+        return triton_launch.masked_conv2d(x, weight, bias, MASK_TYPES[mask], color_groups)
     kernel_size = (weight.shape[2], weight.shape[3])
     out: Tensor = torch.ops.genfast.masked_conv2d_cuda(x, weight, bias, *_for_cuda(kernel_size, mask, color_groups))
     return out
@@ -27,9 +27,9 @@ def forward(x: Tensor, weight: Tensor, bias: Tensor | None, mask: int, color_gro
 
 def bwd_input(grad: Tensor, weight: Tensor, mask: int, color_groups: int, backend: int) -> Tensor:
     if BACKENDS[backend] == "triton":
-        from genfast.kernels.masked_conv2d import triton_kernel
+        from genfast.kernels.masked_conv2d import triton_launch
 
-        return triton_kernel.masked_conv2d_bwd_input(grad, weight, MASK_TYPES[mask], color_groups)
+        return triton_launch.masked_conv2d_bwd_input(grad, weight, MASK_TYPES[mask], color_groups)
     how = _for_cuda((weight.shape[2], weight.shape[3]), mask, color_groups)
     out: Tensor = torch.ops.genfast.masked_conv2d_bwd_input_cuda(grad, weight, *how)
     return out
@@ -39,9 +39,9 @@ def bwd_weight(
     grad: Tensor, x: Tensor, kh: int, kw: int, mask: int, color_groups: int, backend: int
 ) -> tuple[Tensor, Tensor]:
     if BACKENDS[backend] == "triton":
-        from genfast.kernels.masked_conv2d import triton_kernel
+        from genfast.kernels.masked_conv2d import triton_launch
 
-        return triton_kernel.masked_conv2d_bwd_weight(grad, x, (kh, kw), MASK_TYPES[mask], color_groups)
+        return triton_launch.masked_conv2d_bwd_weight(grad, x, (kh, kw), MASK_TYPES[mask], color_groups)
     how = _for_cuda((kh, kw), mask, color_groups)
     out: tuple[Tensor, Tensor] = torch.ops.genfast.masked_conv2d_bwd_weight_cuda(grad, x, kh, kw, *how)
     return out

@@ -27,7 +27,7 @@ NORESERVE = 0x4000  # Linux: claim no memory until it is touched
 
 
 class Backend(NamedTuple):
-    """The three launchers, with the signatures of triton_kernel.py."""
+    """The three launchers, with the signatures of triton_launch.py."""
 
     forward: Callable[..., Tensor]
     bwd_input: Callable[..., Tensor]
@@ -147,7 +147,7 @@ def case_names() -> list[str]:
 
 
 def triton_backend() -> Backend:
-    from genfast.kernels.masked_conv2d import triton_kernel as k
+    from genfast.kernels.masked_conv2d import triton_launch as k
 
     return Backend(k.masked_conv2d, k.masked_conv2d_bwd_input, k.masked_conv2d_bwd_weight)
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from genfast.kernels.masked_conv2d import triton_kernel
+from genfast.kernels.masked_conv2d import triton_launch
 from genfast.kernels.masked_conv2d.mask import num_taps
 
 TYPES = {torch.float32: "fp32", torch.float64: "fp64", torch.bfloat16: "bf16", torch.float16: "fp16"}
@@ -28,7 +28,7 @@ LAYERS = {  # in, out, filter, mask, colour groups, channels_last, batch
 }
 
 
-def compile_launch(launch: triton_kernel.Launch, capability: int) -> Any:
+def compile_launch(launch: triton_launch.Launch, capability: int) -> Any:
     signature: dict[str, str] = {}
     constants: dict[tuple[int], Any] = {}
     attributes: dict[tuple[int], Any] = {}
@@ -48,7 +48,7 @@ def compile_launch(launch: triton_kernel.Launch, capability: int) -> Any:
     return triton.compile(source, target=GPUTarget("cuda", capability, 32), options=launch.options)
 
 
-def launches(layer: str, dtype: torch.dtype) -> list[tuple[str, triton_kernel.Launch]]:
+def launches(layer: str, dtype: torch.dtype) -> list[tuple[str, triton_launch.Launch]]:
     i, o, kernel_size, mask_type, groups, channels_last, batch = LAYERS[layer]
 
     def image(channels: int) -> Tensor:
@@ -59,13 +59,13 @@ def launches(layer: str, dtype: torch.dtype) -> list[tuple[str, triton_kernel.La
     weight = torch.empty(o, i, *kernel_size, dtype=dtype, device="meta")
     bias = weight.new_empty(o)
     columns = num_taps(kernel_size, mask_type, groups) * i
-    splits, steps = triton_kernel._split_pixels(y, o, columns)
+    splits, steps = triton_launch._split_pixels(y, o, columns)
     sums = torch.float64 if dtype == torch.float64 else torch.float32
     partials = weight.new_empty(splits, o, columns, dtype=sums)
     packed = weight.new_empty(columns * o)
-    forward = triton_kernel.conv_launches(x, weight, packed, bias, y, mask_type, groups)
-    backward = triton_kernel.conv_launches(y, weight, packed, None, x, mask_type, groups, input_gradient=True)
-    gradient = triton_kernel.weight_launches(y, x, partials, weight, steps, mask_type, groups)
+    forward = triton_launch.conv_launches(x, weight, packed, bias, y, mask_type, groups)
+    backward = triton_launch.conv_launches(y, weight, packed, None, x, mask_type, groups, input_gradient=True)
+    gradient = triton_launch.weight_launches(y, x, partials, weight, steps, mask_type, groups)
     return [
         *((f"forward-{launch.kernel.fn.__name__}", launch) for launch in forward),
         *((f"bwd_input-{launch.kernel.fn.__name__}", launch) for launch in backward),
