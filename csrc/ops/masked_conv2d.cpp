@@ -26,7 +26,7 @@ Conv make_conv(int64_t H, int64_t W, int64_t K, int64_t N, int64_t kh, int64_t k
                   " does not fit mask ", mask, ".");
   const int64_t rows_above = kh / 2 * kw, center = rows_above + kw / 2;
   const int64_t taps = vertical ? rows_above + (own ? kw : 0) : center + (own || color_groups > 1 ? 1 : 0);
-  return {.H = H, .W = W, .K = K, .N = N, .kh = kh, .kw = kw, .num_taps = taps, .color_groups = color_groups,
+  return {.H = H, .W = W, .K = K, .N = N, .kh = kh, .kw = kw, .num_taps = taps, .pad_x = kw / 2, .color_groups = color_groups,
           .reads_own_group = own, .transposed = transposed};
 }
 
@@ -85,16 +85,19 @@ void run(const Conv& conv, const Tensor& x_in, const Tensor& weight_in, const st
     const ImageStrides from = strides_of(x), to = strides_of(y);
     const E* x_data = static_cast<const E*>(x.data_ptr());
     E* y_data = static_cast<E*>(y.data_ptr());
-    const bool direct = to.c == 1 && std::is_same_v<E, T>;  // pixel-major output needs no copy
+    // Pixel-major images of the type that is computed in need no copy: outputs never, inputs if no column is padded.
+    const bool direct_in = from.c == 1 && std::is_same_v<E, T> && conv.pad_x == 0;
+    const bool direct = to.c == 1 && std::is_same_v<E, T>;
 
     // Bands of rows: all of an image if there are images enough for every thread, less if one would not stay in L2.
     const int64_t row_bytes = (conv.padded_row() + (direct ? 0 : conv.W * conv.N)) * sizeof(T);
-    const int64_t by_cache = std::max<int64_t>(kBandBytes / row_bytes, 2 * conv.kh);
+    const int64_t by_cache = std::max<int64_t>(kBandBytes / std::max<int64_t>(row_bytes, 1), 2 * conv.kh);
     const int64_t by_threads = ceil_div(conv.H * B, 2 * torch::stable::get_num_threads());
     const int64_t band = std::max<int64_t>(1, std::min({conv.H, by_cache, by_threads}));
     const int64_t bands = ceil_div(conv.H, band), items = B * bands;
 
-    const int64_t padded_size = align((band + conv.kh) * conv.padded_row()), out_size = direct ? 0 : align(band * conv.W * conv.N);
+    const int64_t padded_size = direct_in ? 0 : align((band + conv.kh) * conv.padded_row());
+    const int64_t out_size = direct ? 0 : align(band * conv.W * conv.N);
     const int64_t slot_size = padded_size + out_size;
     const int64_t flops = 2 * B * conv.H * conv.W * conv.num_taps * conv.K * conv.N, count = slots(items, flops);
     const int64_t packed_size = align(panels * conv.num_taps * conv.K * panel), bias_size = align(conv.N);
@@ -119,8 +122,12 @@ void run(const Conv& conv, const Tensor& x_in, const Tensor& weight_in, const st
         T* out = padded + padded_size;
         if constexpr (std::is_same_v<E, T>)
           if (direct) out = image + y0 * to.y;
-        kernels.pad_rows(conv, x_data + b * conv.H * conv.W * conv.K, from, from_y, to_y, padded);
-        kernels.convolve(conv, padded, from_y, packed, bias ? bias_data : nullptr, y0, y1, out, taps + slot * conv.num_taps);
+        const E* read = x_data + b * conv.H * conv.W * conv.K;
+        const T* rows = padded;
+        if constexpr (std::is_same_v<E, T>)
+          if (direct_in) rows = read + from_y * from.y;
+        if (!direct_in) kernels.pad_rows(conv, read, from, from_y, to_y, padded);
+        kernels.convolve(conv, rows, from_y, packed, bias ? bias_data : nullptr, y0, y1, out, taps + slot * conv.num_taps);
         if (!direct) kernels.store_rows(conv, out, y0, y1, image, to);
       }
     });
@@ -157,16 +164,26 @@ std::tuple<Tensor, Tensor> masked_conv2d_bwd_weight(const Tensor& grad_in, const
   STD_TORCH_CHECK(grad_in.scalar_type() == x_in.scalar_type(), "grad and x must have one dtype.");
   const Tensor grad = contiguous_or_channels_last(grad_in), x = contiguous_or_channels_last(x_in);
   const int64_t B = x.size(0), O = grad.size(1), I = x.size(1);
-  const Conv conv = make_conv(x.size(2), x.size(3), I, O, kh, kw, mask, color_groups, false);
+  Conv conv = make_conv(x.size(2), x.size(3), I, O, kh, kw, mask, color_groups, false);
+  conv.pad_x = 0;  // every tap sums over just the pixels for which it lies in the image
   const Tensor dweight = torch::stable::empty({O, I, kh, kw}, x.scalar_type(), std::nullopt, x.device(), std::nullopt, std::nullopt);
   const Tensor dbias = torch::stable::empty({O}, x.scalar_type(), std::nullopt, x.device(), std::nullopt, std::nullopt);
 
   for_dtype(x, [&]<class E, class T>(const MaskedConv2dKernels<E, T>& kernels, E, T) {
     const int64_t panel = panel_width(sizeof(T)), panels = ceil_div(O, panel), pixels = conv.H * conv.W;
-    const int64_t padded_size = align(conv.H * conv.padded_row()), grad_size = align(panels * pixels * panel);
-    const int64_t image_size = padded_size + grad_size + align(O);
-    const int64_t images = std::clamp<int64_t>(kGradBytes / (image_size * int64_t(sizeof(T))), 1, std::max<int64_t>(B, 1));
-    const int64_t units = panels * conv.num_taps, sums_size = align(units * I * panel);
+    const ImageStrides x_strides = strides_of(x), grad_strides = strides_of(grad);
+    const bool direct_x = x_strides.c == 1 && std::is_same_v<E, T>;
+    const bool direct_grad = grad_strides.c == 1 && std::is_same_v<E, T> && O % panel == 0;
+    const int64_t pixel = direct_grad ? O : panel;  // elements from one pixel's gradients to the next one's
+    const int64_t x_size = direct_x ? 0 : align(pixels * I), grad_size = direct_grad ? 0 : align(panels * pixels * panel);
+    const int64_t image_size = x_size + grad_size + align(O);
+    const int64_t images = std::clamp<int64_t>(kGradBytes / std::max<int64_t>(image_size * sizeof(T), 1), 1, std::max<int64_t>(B, 1));
+    // A unit of work is a panel, a tap and a share of the input channels: enough units for every thread, however small the filter.
+    const int64_t filters = panels * conv.num_taps, sums_size = align(filters * I * panel);
+    const int64_t threads = torch::stable::get_num_threads();
+    const int64_t wanted = threads > 1 ? 4 * threads / std::max<int64_t>(filters, 1) : 1;
+    const int64_t shares = std::clamp<int64_t>(wanted, 1, std::max<int64_t>(1, I / 8));
+    const int64_t units = filters * shares;
     const int64_t image_flops = 2 * pixels * conv.num_taps * I * O;
     Scratch memory((sums_size + align(O) + images * image_size) * sizeof(T) + slots(units, images * image_flops) * conv.H * sizeof(Tap));
     T* sums = memory.as<T>();
@@ -175,28 +192,43 @@ std::tuple<Tensor, Tensor> masked_conv2d_bwd_weight(const Tensor& grad_in, const
     Tap* taps = reinterpret_cast<Tap*>(image_data + images * image_size);
     std::fill(sums, sums + sums_size, T(0));
     std::fill(bias_sums, bias_sums + O, T(0));
+    const E* x_data = static_cast<const E*>(x.data_ptr());
+    const E* grad_data = static_cast<const E*>(grad.data_ptr());
 
     // Images in turn, in chunks: first packed, each by one thread; then summed, each (panel, tap) by one thread, so that every sum
     // runs over the images in order and does not depend on how many threads there are.
     for (int64_t b0 = 0; b0 < B; b0 += images) {
       const int64_t count = std::min(images, B - b0);
-      parallel_slots(count, count * image_size * sizeof(T), [&](int64_t, int64_t begin, int64_t end) {
+      const auto x_of = [&](int64_t i) -> const T* {
+        if constexpr (std::is_same_v<E, T>)
+          if (direct_x) return x_data + (b0 + i) * pixels * I;
+        return image_data + i * image_size;
+      };
+      const auto grad_of = [&](int64_t i) -> const T* {
+        if constexpr (std::is_same_v<E, T>)
+          if (direct_grad) return grad_data + (b0 + i) * pixels * O;
+        return image_data + i * image_size + x_size;
+      };
+      const auto channel_sums_of = [&](int64_t i) { return image_data + i * image_size + x_size + grad_size; };
+      parallel_slots(count, count * pixels * (I + O) * sizeof(T), [&](int64_t, int64_t begin, int64_t end) {
         for (int64_t i = begin; i < end; i++) {
           T* image = image_data + i * image_size;
-          kernels.pad_rows(conv, static_cast<const E*>(x.data_ptr()) + (b0 + i) * pixels * I, strides_of(x), 0, conv.H, image);
-          kernels.pack_grad(conv, static_cast<const E*>(grad.data_ptr()) + (b0 + i) * pixels * O, strides_of(grad), image + padded_size,
-                            image + padded_size + grad_size);
+          if (!direct_x) kernels.pad_rows(conv, x_data + (b0 + i) * pixels * I, x_strides, 0, conv.H, image);
+          if (!direct_grad) kernels.pack_grad(conv, grad_data + (b0 + i) * pixels * O, grad_strides, image + x_size);
+          for (int64_t n = 0; n < O; n += pixel)
+            kernels.sum_pixels(conv, grad_of(i) + n * (direct_grad ? 1 : pixels), pixel, std::min(pixel, O - n), channel_sums_of(i) + n);
         }
       });
       for (int64_t i = 0; i < count; i++)
-        for (int64_t n = 0; n < O; n++) bias_sums[n] += image_data[i * image_size + padded_size + grad_size + n];
+        for (int64_t n = 0; n < O; n++) bias_sums[n] += channel_sums_of(i)[n];
       parallel_slots(units, count * image_flops, [&](int64_t slot, int64_t begin, int64_t end) {
-        for (int64_t i = 0; i < count; i++) {
-          const T* image = image_data + i * image_size;
-          for (int64_t unit = begin; unit < end; unit++)
-            kernels.accumulate_weight_grad(conv, image, image + padded_size, unit / conv.num_taps, unit % conv.num_taps,
-                                           sums + unit * I * panel, taps + slot * conv.H);
-        }
+        for (int64_t i = 0; i < count; i++)
+          for (int64_t unit = begin; unit < end; unit++) {
+            const int64_t filter = unit / shares, share = unit % shares, p = filter / conv.num_taps, tap = filter % conv.num_taps;
+            const T* columns = grad_of(i) + p * panel * (direct_grad ? 1 : pixels);
+            kernels.accumulate_weight_grad(conv, x_of(i), columns, pixel, p, tap, share * I / shares, (share + 1) * I / shares,
+                                           sums + filter * I * panel, taps + slot * conv.H);
+          }
       });
     }
     E* dweight_data = static_cast<E*>(dweight.data_ptr());

@@ -20,18 +20,27 @@ struct Indices<double> {
 template <class T, int S>
 GENFAST_INLINE void swap_blocks(typename Vector<T>::type (&v)[kLanes<T>]) {
   constexpr int L = kLanes<T>;
+#if !defined(__clang__)
   typename Indices<T>::type low = {}, high = {};
 #pragma GCC unroll 16
   for (int j = 0; j < L; j++) {
     low[j] = j & S ? L + j - S : j;
     high[j] = j & S ? L + j : j + S;
   }
+#endif
 #pragma GCC unroll 16
   for (int i = 0; i < L; i++) {
     if (i & S) continue;
     const auto a = v[i], b = v[i + S];
+#if defined(__clang__)  // has no shuffle by a vector of indices, but sees one in this
+    for (int j = 0; j < L; j++) {
+      v[i][j] = j & S ? b[j - S] : a[j];
+      v[i + S][j] = j & S ? b[j] : a[j + S];
+    }
+#else
     v[i] = __builtin_shuffle(a, b, low);
     v[i + S] = __builtin_shuffle(a, b, high);
+#endif
   }
   if constexpr (2 * S < L) swap_blocks<T, 2 * S>(v);
 }

@@ -54,7 +54,7 @@ void pack_weight(const Conv& c, const E* weight, T* packed, int64_t begin, int64
 
 template <class E, class T>
 void pad_rows(const Conv& c, const E* image, ImageStrides s, int64_t y0, int64_t y1, T* padded) {
-  const int64_t row = c.padded_row(), side = c.pad_x() * c.K;
+  const int64_t row = c.padded_row(), side = c.pad_x * c.K;
   for (int64_t y = y0; y < y1; y++) {
     T* to = padded + (y - y0) * row;
     for (int64_t i = 0; i < side; i++) to[i] = to[row - side + i] = T(0);
@@ -83,10 +83,10 @@ void convolve(const Conv& c, const T* padded, int64_t y0_padded, const T* packed
         const int64_t from = y + c.dy(tap);
         const Range k = panel_reads(c, tap, n0, n1);
         if (from < 0 || from >= c.H || k.begin >= k.end) continue;
-        taps[used++] = {(from - y0_padded) * c.padded_row() + (c.pad_x() + c.dx(tap)) * c.K + k.begin, (tap * c.K + k.begin) * P,
+        taps[used++] = {(from - y0_padded) * c.padded_row() + (c.pad_x + c.dx(tap)) * c.K + k.begin, (tap * c.K + k.begin) * P,
                         k.end - k.begin};
       }
-      tap_gemm({.a = padded, .w = panel, .taps = taps, .num_taps = used, .a_row = c.K, .a_k = 1,
+      tap_gemm({.a = padded, .w = panel, .taps = taps, .num_taps = used, .a_row = c.K, .a_k = 1, .w_k = P,
                 .out = out + (y - y0) * c.W * c.N + n0, .out_row = c.N, .rows = c.W, .columns = n1 - n0,
                 .add = bias ? Add::kBias : Add::kNothing, .bias = bias ? bias + n0 : nullptr});
     }
@@ -102,7 +102,7 @@ void store_rows(const Conv& c, const T* rows, int64_t y0, int64_t y1, E* image, 
 }
 
 template <class E, class T>
-void pack_grad(const Conv& c, const E* grad, ImageStrides s, T* panels, T* channel_sums) {
+void pack_grad(const Conv& c, const E* grad, ImageStrides s, T* panels) {
   const int64_t P = kPanel<T>, pixels = c.H * c.W;
   for (int64_t n0 = 0; n0 < c.N; n0 += P) {
     const int64_t columns = smaller(P, c.N - n0);
@@ -114,25 +114,39 @@ void pack_grad(const Conv& c, const E* grad, ImageStrides s, T* panels, T* chann
         for (int64_t x = 0; x < c.W; x++) copy(grad + y * s.y + x * s.x + n0, to + (y * c.W + x) * P, columns);
     else
       transpose<T>(grad + n0 * s.c, s.c, columns, pixels, [&](int64_t p) { return to + p * P; });
-    T sums[kPanel<T>] = {};
-    for (int64_t p = 0; p < pixels; p++)
-      for (int64_t n = 0; n < P; n++) sums[n] += to[p * P + n];
-    for (int64_t n = 0; n < columns; n++) channel_sums[n0 + n] = sums[n];
   }
 }
 
 template <class T>
-void accumulate_weight_grad(const Conv& c, const T* padded, const T* panels, int64_t panel, int64_t tap, T* sums, Tap* taps) {
-  const int64_t P = kPanel<T>, n0 = panel * P;
-  const Range k = panel_reads(c, tap, n0, smaller(n0 + P, c.N));
-  if (k.begin >= k.end) return;
-  const int64_t first = c.dy(tap) < 0 ? -c.dy(tap) : 0, last = c.dy(tap) > 0 ? c.H - c.dy(tap) : c.H;
+void sum_pixels(const Conv& c, const T* grad, int64_t pixel, int64_t columns, T* sums) {
+  const int64_t P = kPanel<T>;
+  for (int64_t n0 = 0; n0 < columns; n0 += P) {  // a panel of sums stays in registers
+    T total[kPanel<T>] = {};
+    const int64_t width = smaller(P, columns - n0);
+    for (int64_t p = 0; p < c.H * c.W; p++) {
+      if (width == P)
+        for (int64_t n = 0; n < P; n++) total[n] += grad[p * pixel + n0 + n];
+      else
+        for (int64_t n = 0; n < width; n++) total[n] += grad[p * pixel + n0 + n];
+    }
+    for (int64_t n = 0; n < width; n++) sums[n0 + n] = total[n];
+  }
+}
+
+// Here a tap's k are the pixels of one row for which the pixel it reads lies in the image: nothing is padded.
+template <class T>
+void accumulate_weight_grad(const Conv& c, const T* x, const T* grad, int64_t pixel, int64_t panel, int64_t tap, int64_t k0,
+                            int64_t k1, T* sums, Tap* taps) {
+  const int64_t P = kPanel<T>, n0 = panel * P, dy = c.dy(tap), dx = c.dx(tap);
+  Range k = panel_reads(c, tap, n0, smaller(n0 + P, c.N));
+  k = {k.begin > k0 ? k.begin : k0, smaller(k.end, k1)};
+  const int64_t y0 = dy < 0 ? -dy : 0, y1 = dy > 0 ? c.H - dy : c.H, x0 = dx < 0 ? -dx : 0, x1 = dx > 0 ? c.W - dx : c.W;
+  if (k.begin >= k.end || x0 >= x1) return;
   int64_t used = 0;
-  for (int64_t y = first; y < last; y++)
-    taps[used++] = {(y + c.dy(tap)) * c.padded_row() + (c.pad_x() + c.dx(tap)) * c.K + k.begin, y * c.W * P, c.W};
-  tap_gemm({.a = padded, .w = panels + panel * c.H * c.W * P, .taps = taps, .num_taps = used, .a_row = 1, .a_k = c.K,
-            .out = sums + k.begin * P, .out_row = P, .rows = k.end - k.begin, .columns = P, .add = Add::kOutput,
-            .bias = nullptr});
+  for (int64_t y = y0; y < y1; y++)
+    taps[used++] = {(y + dy) * c.padded_row() + (x0 + dx) * c.K + k.begin, (y * c.W + x0) * pixel, x1 - x0};
+  tap_gemm({.a = x, .w = grad, .taps = taps, .num_taps = used, .a_row = 1, .a_k = c.K, .w_k = pixel, .out = sums + k.begin * P,
+            .out_row = P, .rows = k.end - k.begin, .columns = P, .add = Add::kOutput, .bias = nullptr});
 }
 
 template <class E, class T>
@@ -157,8 +171,8 @@ void convert(const From* from, To* to, int64_t n) {
 
 template <class E, class T>
 constexpr MaskedConv2dKernels<E, T> kKernels = {
-    pack_weight<E, T>,         pad_rows<E, T>,           convolve<T>, store_rows<E, T>, pack_grad<E, T>,
-    accumulate_weight_grad<T>, unpack_weight_grad<E, T>, convert<E, T>, convert<T, E>};
+    pack_weight<E, T>, pad_rows<E, T>,            convolve<T>,              store_rows<E, T>, pack_grad<E, T>,
+    sum_pixels<T>,     accumulate_weight_grad<T>, unpack_weight_grad<E, T>, convert<E, T>,    convert<T, E>};
 
 }  // namespace
 

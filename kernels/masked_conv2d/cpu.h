@@ -18,12 +18,12 @@ struct Conv {
   int64_t H, W;
   int64_t K, N;
   int64_t kh, kw, num_taps;
+  int64_t pad_x;         // columns of zeros left and right of a padded row: kw / 2, or 0 for the weight gradient
   int64_t color_groups;
   bool reads_own_group;  // mask B rather than A: matters at the pixel itself, with color_groups > 1
   bool transposed;       // the input gradient
 
-  int64_t pad_x() const { return kw / 2; }
-  int64_t padded_row() const { return (W + 2 * pad_x()) * K; }  // elements of a padded row of the read map
+  int64_t padded_row() const { return (W + 2 * pad_x) * K; }  // elements of a padded row of the read map
   int64_t dy(int64_t tap) const { return transposed ? kh / 2 - tap / kw : tap / kw - kh / 2; }
   int64_t dx(int64_t tap) const { return transposed ? kw / 2 - tap % kw : tap % kw - kw / 2; }
   bool partial(int64_t tap) const { return color_groups > 1 && tap == (kh / 2) * kw + kw / 2; }
@@ -50,12 +50,16 @@ struct MaskedConv2dKernels {
   // Pixel-major rows [y0, y1), as convolve wrote them, into an image of storage type E.
   void (*store_rows)(const Conv&, const T* rows, int64_t y0, int64_t y1, E* image, ImageStrides);
 
-  // Weight gradient, K = I, N = O. First the gradient of one image -> [panel][H * W][panel width], zeros past N, and its sum over
-  // pixels -> channel_sums[N];
-  void (*pack_grad)(const Conv&, const E* grad, ImageStrides, T* panels, T* channel_sums);
-  // then add one image's share of weight gradient (panel, tap) to sums [K][panel width]; `taps` is scratch for H entries;
-  void (*accumulate_weight_grad)(const Conv&, const T* padded, const T* panels, int64_t panel, int64_t tap, T* sums, Tap* taps);
-  // last, sums [panel][tap][K][panel width] -> dweight [O, I, kh, kw] for output channels [begin, end), zeros where masked.
+  // Weight gradient, K = I, N = O, pad_x = 0. The gradient of one image -> [panel][H * W][panel width], zeros past N.
+  void (*pack_grad)(const Conv&, const E* grad, ImageStrides, T* panels);
+  // sums[n] = sum over H * W pixels, `pixel` elements apart, of grad[n], n < columns: the bias gradient.
+  void (*sum_pixels)(const Conv&, const T* grad, int64_t pixel, int64_t columns, T* sums);
+  // Adds one image's share of weight gradient (panel, tap), input channels [k0, k1), to sums [K][panel width]. `x` as from pad_rows;
+  // `grad` points to the panel's first column at the first pixel, pixels `pixel` elements apart, a whole panel readable at each;
+  // `taps` is scratch for H entries.
+  void (*accumulate_weight_grad)(const Conv&, const T* x, const T* grad, int64_t pixel, int64_t panel, int64_t tap, int64_t k0,
+                                 int64_t k1, T* sums, Tap* taps);
+  // Sums [panel][tap][K][panel width] -> dweight [O, I, kh, kw] for output channels [begin, end), zeros where masked.
   void (*unpack_weight_grad)(const Conv&, const T* sums, int64_t begin, int64_t end, E* dweight);
 
   // Vectors between storage and computation: the bias and its gradient.

@@ -53,14 +53,14 @@ GENFAST_INLINE void sum_over_pixels_rows(const TapGemm<T>& g, int64_t m, typenam
     int64_t k = g.taps[t].depth;
     for (; k >= 4; k -= 4) {
 #pragma GCC unroll 4
-      for (int u = 0; u < 4; u++) multiply_add<T, R>(acc, w + u * kPanel<T>, [&](int r) { return a.at(r, u); });
+      for (int u = 0; u < 4; u++) multiply_add<T, R>(acc, w + u * g.w_k, [&](int r) { return a.at(r, u); });
       a.advance(4);
-      w += 4 * kPanel<T>;
+      w += 4 * g.w_k;
     }
     for (; k > 0; k--) {
       multiply_add<T, R>(acc, w, [&](int r) { return a.at(r, 0); });
       a.advance(1);
-      w += kPanel<T>;
+      w += g.w_k;
     }
   }
 }
@@ -73,7 +73,7 @@ GENFAST_INLINE void sum_over_channel_columns(const TapGemm<T>& g, int64_t m, typ
     for (int64_t k = g.taps[t].depth; k > 0; k--) {
       multiply_add<T, R>(acc, w, [&](int r) { return a[r]; });
       a += g.a_k;
-      w += kPanel<T>;
+      w += g.w_k;
     }
   }
 }

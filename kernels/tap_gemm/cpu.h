@@ -1,8 +1,8 @@
-// tap_gemm on a CPU: out[m, :] = added + sum over taps t, k < depth_t of a[t.a + m * a_row + k * a_k] * w[t.w + k * panel + :]
+// tap_gemm on a CPU: out[m, :] = added + sum over taps t, k < depth_t of a[t.a + m * a_row + k * a_k] * w[t.w + k * w_k + :]
 //
 // One call computes `rows` rows of one panel of at most panel_bytes / sizeof(T) columns. Pointers are raw; nothing is allocated.
 //   a      any layout in which either a_k == 1 (rows of pixels) or a_row == 1 (columns of channels: weight gradients)
-//   w      packed: panel consecutive columns for each k; those past `columns` must be readable (zeros)
+//   w      a whole panel of consecutive columns for each k, w_k apart; those past `columns` must be readable
 //   out    `columns` values a row, rows out_row apart; may alias neither a nor w
 // The sum runs over taps in the order given, and over k from 0, in one accumulator for each output: the result depends
 // on neither the batch, nor the position in it, nor the number of threads, to the bit.
@@ -27,7 +27,7 @@ struct TapGemm {
   const T* w;
   const Tap* taps;
   int64_t num_taps;
-  int64_t a_row, a_k;
+  int64_t a_row, a_k, w_k;
   T* out;
   int64_t out_row;
   int64_t rows, columns;

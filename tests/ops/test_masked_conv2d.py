@@ -93,6 +93,21 @@ def test_results_are_batch_invariant_to_the_bit() -> None:
 
 
 @needs_extension
+@pytest.mark.parametrize(
+    ("channels", "outputs", "side", "batch"), [(0, 3, 4, 2), (3, 0, 4, 2), (3, 4, 0, 2), (3, 4, 4, 0)]
+)
+def test_empty_tensors(channels: int, outputs: int, side: int, batch: int) -> None:
+    x = torch.randn(batch, channels, side, 4, requires_grad=True)
+    weight, bias = torch.randn(outputs, channels, 3, 3, requires_grad=True), torch.randn(outputs, requires_grad=True)
+    y = ops.masked_conv2d(x, weight, bias, backend="cpu")
+    assert torch.equal(y, bias[None, :, None, None].expand(batch, outputs, side, 4))
+    y.sum().backward()
+    assert torch.equal(bias.grad, torch.full((outputs,), float(batch * side * 4)))
+    assert not weight.grad.any()
+    assert x.grad.shape == x.shape
+
+
+@needs_extension
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_output_keeps_the_memory_format(layout: str) -> None:
     x, weight, bias, _ = MaskedConv2dCase(2, 8, 6, 5, 7, (3, 3), "B", layout=layout).inputs(torch.float32)

@@ -1,0 +1,99 @@
+"""The tables in README.md, made from benchmarks/results/*.json.
+
+    python benchmarks/report.py            writes them into README.md
+    python benchmarks/report.py --check    exits with 1 where README.md says anything else (tests/test_readme.py)
+"""
+
+import json
+import re
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+README = ROOT / "README.md"
+
+
+def where(machine: dict[str, Any]) -> str:
+    return (
+        f"{machine['cpu']}, {machine['threads']} of {machine['cores']} cores, {machine['instruction_set']}, torch "
+        f"{machine['torch']}, commit {machine['commit']}, {machine['date']}"
+    )
+
+
+def span(values: list[float], unit: str = "x") -> str:
+    """The smallest, the median and the largest."""
+    low, middle, high = min(values), statistics.median(values), max(values)
+    if unit == "%":
+        return f"{low:.0%} - {high:.0%}"
+    return f"{low:.2f} - **{middle:.2f}** - {high:.2f}"
+
+
+def masked_conv2d(result: dict[str, Any]) -> str:
+    lines = [
+        "| filter, mask B | ideal | forward | forward + backward | share of peak, forward |",
+        "|---|---|---|---|---|",
+    ]
+    for k in (3, 5, 7):
+        rows = [row for row in result["rows"] if row["kernel"] == k]
+        lines.append(
+            f"| {k}x{k} | {2 * k * k / (k * k + 1):.2f} | {span([r['forward_median'] for r in rows])} | "
+            f"{span([r['step_median'] for r in rows])} | {span([r['forward_of_peak'] for r in rows], '%')} |"
+        )
+    lines.append("")
+    lines.append(
+        f"Smallest, **median** and largest of {len(result['rows']) // 3} cases each: 64 and 128 channels, 28x28 and "
+        f"32x32, batch 16 and 64, contiguous and channels_last, float32. Peak: {result['peak_gflops']} GFLOP/s of a "
+        f"large matrix product in the same run. {where(result['machine'])}."
+    )
+    return "\n".join(lines)
+
+
+def likelihoods(result: dict[str, Any]) -> str:
+    lines = [
+        "| command | held-out images | nats per image | bits/dim | training |",
+        "|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        command = f"`genfast train {row['model']} --data {row['data']} --preset {row['preset']} -o RUN`"
+        threads = f"{row['train_threads']} thread" + ("s" if row["train_threads"] != 1 else "")
+        nats = f"{row['nats_per_image']:.2f} ± {row['nats_standard_error']:.2f}"
+        cells = (
+            command,
+            f"{row['images']} of {row['data']}",
+            nats,
+            f"{row['bits_per_dim']:.4f}",
+            f"{row['train_seconds'] / 60:.0f} min, {threads}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    lines += ["", f"By `genfast evaluate RUN`. {where(result['machine'])}."]
+    return "\n".join(lines)
+
+
+TABLES = {"masked_conv2d": masked_conv2d, "likelihoods": likelihoods}
+
+
+def filled(text: str) -> str:
+    """README.md with every table between its markers made anew."""
+    for name, table in TABLES.items():
+        result = json.loads((ROOT / "benchmarks" / "results" / f"{name}.json").read_text())
+        marks = f"<!-- table:{name} -->", f"<!-- end:{name} -->"
+        pattern = re.compile(f"{re.escape(marks[0])}.*?{re.escape(marks[1])}", re.DOTALL)
+        if not pattern.search(text):
+            raise SystemExit(f"README.md has no markers {marks[0]} and {marks[1]}.")
+        text = pattern.sub(lambda _, t=table, r=result, m=marks: f"{m[0]}\n{t(r)}\n{m[1]}", text)
+    return text
+
+
+def main() -> None:
+    text = README.read_text()
+    if "--check" in sys.argv[1:]:
+        if filled(text) != text:
+            raise SystemExit("README.md differs from benchmarks/results: run python benchmarks/report.py.")
+        return
+    README.write_text(filled(text))
+
+
+if __name__ == "__main__":
+    main()
