@@ -46,7 +46,18 @@ GENFAST_INLINE void multiply_add(typename Vector<T>::type (&acc)[R][kVectors], c
 }
 
 template <class T, int R>
-GENFAST_INLINE void sum_over_pixels_rows(const TapGemm<T>& g, int64_t m, typename Vector<T>::type (&acc)[R][kVectors]) {
+GENFAST_INLINE void store_sums(const typename Vector<T>::type (&acc)[R][kVectors], T* sums) {
+#pragma GCC unroll 16
+  for (int r = 0; r < R; r++)
+#pragma GCC unroll 4
+    for (int v = 0; v < kVectors; v++) store(sums + r * kPanel<T> + v * kLanes<T>, acc[r][v]);
+}
+
+// The two summations are functions of their own, with nothing else in them: with the epilogue in the same function the compiler
+// spills accumulators inside the loop, which costs a third of the speed. Every loop over acc is unrolled, or it would live in memory.
+template <class T, int R>
+__attribute__((noinline)) void sum_rows_of_pixels(const TapGemm<T>& g, int64_t m, T* sums) {
+  typename Vector<T>::type acc[R][kVectors] = {};
   for (int64_t t = 0; t < g.num_taps; t++) {
     RowPointers<T, R> a(g.a + g.taps[t].a + m * g.a_row, g.a_row);
     const T* w = g.w + g.taps[t].w;
@@ -63,10 +74,12 @@ GENFAST_INLINE void sum_over_pixels_rows(const TapGemm<T>& g, int64_t m, typenam
       w += g.w_k;
     }
   }
+  store_sums<T, R>(acc, sums);
 }
 
 template <class T, int R>
-GENFAST_INLINE void sum_over_channel_columns(const TapGemm<T>& g, int64_t m, typename Vector<T>::type (&acc)[R][kVectors]) {
+__attribute__((noinline)) void sum_columns_of_channels(const TapGemm<T>& g, int64_t m, T* sums) {
+  typename Vector<T>::type acc[R][kVectors] = {};
   for (int64_t t = 0; t < g.num_taps; t++) {
     const T* a = g.a + g.taps[t].a + m;
     const T* w = g.w + g.taps[t].w;
@@ -76,38 +89,26 @@ GENFAST_INLINE void sum_over_channel_columns(const TapGemm<T>& g, int64_t m, typ
       w += g.w_k;
     }
   }
+  store_sums<T, R>(acc, sums);
 }
 
-// Rows [m, m + R) of the panel. Every loop over acc is unrolled, or acc would live in memory. What the sum is added to joins
-// last: a large bias at the start would cost every partial sum its low bits.
+// Rows [m, m + R) of the panel. What the sum is added to joins last: a large bias at the start would cost every partial sum its
+// low bits. A panel that is wider than the output is never written past its end.
 template <class T, int R>
 void tile(const TapGemm<T>& g, int64_t m) {
-  const bool whole = g.columns == kPanel<T>;
-  typename Vector<T>::type acc[R][kVectors];
-#pragma GCC unroll 16
-  for (int r = 0; r < R; r++)
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; v++) acc[r][v] = typename Vector<T>::type{};
+  alignas(64) T sums[R * kPanel<T>];
   if (g.a_k == 1)
-    sum_over_pixels_rows<T, R>(g, m, acc);
+    sum_rows_of_pixels<T, R>(g, m, sums);
   else
-    sum_over_channel_columns<T, R>(g, m, acc);
-  T edge[kPanel<T>] = {};  // a row narrower than the panel goes through here: nothing is read or written past its end
-#pragma GCC unroll 16
-  for (int r = 0; r < R; r++) {
+    sum_columns_of_channels<T, R>(g, m, sums);
+  for (int64_t r = 0; r < R; r++) {
+    const T* sum = sums + r * kPanel<T>;
     T* to = g.out + (m + r) * g.out_row;
     const T* plus = g.add == Add::kBias ? g.bias : to;
-    if (!whole && g.add != Add::kNothing) {
-      for (int64_t n = 0; n < g.columns; n++) edge[n] = plus[n];
-      plus = edge;
-    }
-#pragma GCC unroll 4
-    for (int v = 0; v < kVectors; v++) {
-      if (g.add != Add::kNothing) acc[r][v] += load(plus + v * kLanes<T>);
-      store((whole ? to : edge) + v * kLanes<T>, acc[r][v]);
-    }
-    if (!whole)
-      for (int64_t n = 0; n < g.columns; n++) to[n] = edge[n];
+    if (g.add == Add::kNothing)
+      for (int64_t n = 0; n < g.columns; n++) to[n] = sum[n];
+    else
+      for (int64_t n = 0; n < g.columns; n++) to[n] = sum[n] + plus[n];
   }
 }
 
