@@ -126,7 +126,13 @@ class _Run:
     # ---- the run ----
 
     def train(self, resume: bool, overwrite: bool, source: DataConfig | None) -> TrainResult:
-        self._open(resume, overwrite, source)
+        try:
+            self._open(resume, overwrite, source)
+            return self._loop()
+        finally:
+            self.folder.unlock()
+
+    def _loop(self) -> TrainResult:
         writer = _tensorboard(self.folder.path, self.step) if self.config.tensorboard and self.is_main else None
         config, epoch_length = self.config, self.order.steps_per_epoch
         started, saved = time.monotonic() - self.seconds, time.monotonic()
@@ -294,10 +300,12 @@ class _Run:
             "train": dataclasses.asdict(self.config),
         }
         if self.is_main:
+            self.folder.lock()
             if resume:
                 self.folder.resume(self.described)
             else:
                 self.folder.start(self.described, overwrite)
+                self.folder.lock()  # now that there is a folder
         self.accelerator.wait_for_everyone()
         if resume and (self.folder.path / "checkpoints" / "latest").is_file():
             self._restore(find_checkpoint(self.folder.path))

@@ -19,6 +19,11 @@ from genfast.training.checkpoint import FORMAT, read_config, versions
 from genfast.training.files import sync, write_atomically, write_json
 from genfast.training.recipe import FREE_ON_RESUME
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
 
 class RunFolder:
     """One training run on disk. ``start`` or ``resume`` it, then ``log`` lines."""
@@ -26,6 +31,31 @@ class RunFolder:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.metrics_path = self.path / "metrics.jsonl"
+        self._lock = -1  # a descriptor of the folder that holds the lock
+
+    def lock(self) -> None:
+        """Keep other processes out while this one trains; the lock ends with the process, however that ends.
+
+        Does nothing where there is no folder yet, no such lock (Windows), or the lock is held here already. Raises
+        GenfastError if another process holds it.
+        """
+        if self._lock >= 0 or fcntl is None or not self.path.is_dir():
+            return
+        descriptor = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            raise GenfastError(
+                f"Another process is training in {self.path}: wait for it, stop it, or choose another folder."
+            ) from None
+        self._lock = descriptor
+
+    def unlock(self) -> None:
+        """Let others in."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     def start(self, config: Mapping[str, Any], overwrite: bool) -> None:
         """Make the folder. Raises GenfastError if it holds something, unless that is a run and ``overwrite`` is set."""

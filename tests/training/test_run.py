@@ -30,6 +30,18 @@ def test_a_folder_in_use_is_refused(tmp_path):
     RunFolder(tmp_path / "empty").start(CONFIG, overwrite=False)
 
 
+def test_two_trainers_cannot_share_a_folder(tmp_path):
+    first, second = RunFolder(tmp_path), RunFolder(tmp_path)
+    first.lock()
+    first.lock()  # held already
+    with pytest.raises(GenfastError, match="Another process is training in"):
+        second.lock()
+    first.unlock()
+    second.lock()
+    second.unlock()
+    RunFolder(tmp_path / "none").lock()  # nothing to keep anyone out of
+
+
 def test_overwriting_deletes_what_a_run_writes_and_nothing_else(tmp_path):
     folder = RunFolder(tmp_path)
     folder.start(CONFIG, overwrite=False)
