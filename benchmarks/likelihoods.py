@@ -26,7 +26,7 @@ def preset_of(name: str, config: object) -> str:
 def training_seconds(logged: list[dict[str, float]]) -> float:
     """Steps times the median time of a step: a run that was paused or interrupted does not count its pauses."""
     lines = [line for line in logged if "train_nats" in line]
-    pace = [(b["seconds"] - a["seconds"]) / (b["step"] - a["step"]) for a, b in pairwise(lines) if b["step"] > a["step"]]
+    pace = [(b["seconds"] - a["seconds"]) / (b["step"] - a["step"]) for a, b in pairwise(lines)]
     return statistics.median(pace) * lines[-1]["step"]
 
 

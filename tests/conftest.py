@@ -9,7 +9,11 @@ import torch
 
 @pytest.fixture(autouse=True)
 def _deterministic() -> Iterator[None]:
-    """torch.empty returns NaN (so that reading what nobody wrote shows), and every test starts from one seed."""
+    """torch.empty returns NaN (so that reading what nobody wrote shows), and every test starts from one seed.
+
+    One thread: the sizes here are too small to gain from more. What threads must not change has tests of its own.
+    """
+    torch.set_num_threads(1)
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True

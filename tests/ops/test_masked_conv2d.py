@@ -71,23 +71,32 @@ def test_unknown_instruction_set_is_refused_in_a_sentence() -> None:
 
 
 @needs_extension
-def test_results_are_batch_invariant_to_the_bit() -> None:
-    torch.manual_seed(0)
-    weight, bias = torch.randn(40, 33, 5, 5), torch.randn(40)
-    x = torch.randn(9, 33, 11, 13)
-    whole = ops.masked_conv2d(x, weight, bias, backend="cpu")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("kernel_size", [(1, 1), (5, 3)], ids=str)
+def test_results_are_batch_invariant_to_the_bit(kernel_size: tuple[int, int], layout: str, dtype: torch.dtype) -> None:
+    """Whatever the batch, the position in it and the number of threads; large enough that threads are used."""
+    case = MaskedConv2dCase(9, 33, 64, 13, 17, kernel_size, "B", layout=layout)
+    x, weight, bias, grad = case.inputs(dtype)
+
+    def results(part: slice) -> list[Tensor]:
+        return [
+            torch.ops.genfast.masked_conv2d(x[part], weight, bias, *HOW),
+            torch.ops.genfast.masked_conv2d_bwd_input(grad[part], weight, *HOW),
+            *torch.ops.genfast.masked_conv2d_bwd_weight(grad[part], x[part], *kernel_size, *HOW),
+        ]
+
     before = torch.get_num_threads()
     try:
+        torch.set_num_threads(1)
+        once = results(slice(None))
         for threads in (1, 2, 3):
             torch.set_num_threads(threads)
+            assert all(torch.equal(a, b) for a, b in zip(results(slice(None)), once, strict=True))
             for b in (0, 4, 8):
-                assert torch.equal(ops.masked_conv2d(x[b : b + 1], weight, bias, backend="cpu")[0], whole[b])
-            grad = torch.ones_like(whole)
-            again = torch.ops.genfast.masked_conv2d_bwd_weight(grad, x, 5, 5, *HOW)
-            torch.set_num_threads(1)
-            once = torch.ops.genfast.masked_conv2d_bwd_weight(grad, x, 5, 5, *HOW)
-            assert torch.equal(again[0], once[0])
-            assert torch.equal(again[1], once[1])
+                y, dx, _, _ = results(slice(b, b + 1))
+                assert torch.equal(y[0], once[0][b])
+                assert torch.equal(dx[0], once[1][b])
     finally:
         torch.set_num_threads(before)
 
