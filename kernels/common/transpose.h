@@ -45,27 +45,35 @@ GENFAST_INLINE void swap_blocks(typename Vector<T>::type (&v)[kLanes<T>]) {
   if constexpr (2 * S < L) swap_blocks<T, 2 * S>(v);
 }
 
-// to_row(j)[i] = from[i * from_row + j] for i < rows, j < columns. to_row gives an address, so that image rows can be padded.
+// to_row(j)[i] = from[i * from_row + j] for one block of at most L x L.
 template <class T, class From, class ToRow>
-GENFAST_INLINE void transpose(const From* from, int64_t from_row, int64_t rows, int64_t columns, ToRow to_row) {
+GENFAST_INLINE void transpose_block(const From* from, int64_t from_row, int64_t i0, int64_t ni, int64_t j0, int64_t nj, ToRow to_row) {
   constexpr int L = kLanes<T>;
-  for (int64_t j0 = 0; j0 < columns; j0 += L) {
-    const int64_t nj = columns - j0 < L ? columns - j0 : L;
-    for (int64_t i0 = 0; i0 < rows; i0 += L) {
-      const int64_t ni = rows - i0 < L ? rows - i0 : L;
-      if (ni == L && nj == L) {
-        typename Vector<T>::type v[L];
+  if (ni == L && nj == L) {
+    typename Vector<T>::type v[L];
 #pragma GCC unroll 16
-        for (int i = 0; i < L; i++) v[i] = load_wide(from + (i0 + i) * from_row + j0);
-        swap_blocks<T, 1>(v);
+    for (int i = 0; i < L; i++) v[i] = load_wide(from + (i0 + i) * from_row + j0);
+    swap_blocks<T, 1>(v);
 #pragma GCC unroll 16
-        for (int j = 0; j < L; j++) store_narrow(v[j], to_row(j0 + j) + i0);
-      } else {
-        for (int64_t i = 0; i < ni; i++)
-          for (int64_t j = 0; j < nj; j++) narrow(widen(from[(i0 + i) * from_row + j0 + j]), to_row(j0 + j) + i0 + i);
-      }
-    }
+    for (int j = 0; j < L; j++) store_narrow(v[j], to_row(j0 + j) + i0);
+  } else {
+    for (int64_t i = 0; i < ni; i++)
+      for (int64_t j = 0; j < nj; j++) narrow(widen(from[(i0 + i) * from_row + j0 + j]), to_row(j0 + j) + i0 + i);
   }
+}
+
+// to_row(j)[i] = from[i * from_row + j] for i < rows, j < columns. to_row gives an address, so that image rows can be padded.
+// Planes are far apart, and walking along L of them at a time keeps the prefetcher with it: set planes_are_rows where they are read.
+template <class T, class From, class ToRow>
+GENFAST_INLINE void transpose(const From* from, int64_t from_row, int64_t rows, int64_t columns, bool planes_are_rows, ToRow to_row) {
+  constexpr int L = kLanes<T>;
+  const int64_t outer = planes_are_rows ? rows : columns, inner = planes_are_rows ? columns : rows;
+  for (int64_t a = 0; a < outer; a += L)
+    for (int64_t b = 0; b < inner; b += L) {
+      const int64_t i0 = planes_are_rows ? a : b, j0 = planes_are_rows ? b : a;
+      const int64_t ni = rows - i0 < L ? rows - i0 : L, nj = columns - j0 < L ? columns - j0 : L;
+      transpose_block<T>(from, from_row, i0, ni, j0, nj, to_row);
+    }
 }
 
 }  // namespace genfast::GENFAST_ISA

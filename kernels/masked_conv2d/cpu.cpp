@@ -67,7 +67,7 @@ void pad_rows(const Conv& c, const E* image, ImageStrides s, int64_t y0, int64_t
   }
   if (s.c == 1) return;
   const auto pixel = [&](int64_t p) { return padded + p / c.W * row + side + p % c.W * c.K; };
-  transpose<T>(image + y0 * c.W, s.c, c.K, (y1 - y0) * c.W, pixel);
+  transpose<T>(image + y0 * c.W, s.c, c.K, (y1 - y0) * c.W, true, pixel);
 }
 
 template <class T>
@@ -76,19 +76,19 @@ void convolve(const Conv& c, const T* padded, int64_t y0_padded, const T* packed
   const int64_t P = kPanel<T>;
   for (int64_t n0 = 0; n0 < c.N; n0 += P) {  // outermost: a panel of weights stays in L2 while the rows go by
     const int64_t n1 = smaller(n0 + P, c.N);
-    const T* panel = packed + n0 * c.num_taps * c.K;
+    int64_t used = 0;  // taps, relative to the row of the pixel
+    for (int64_t tap = 0; tap < c.num_taps; tap++) {
+      const Range k = panel_reads(c, tap, n0, n1);
+      if (k.begin < k.end)
+        taps[used++] = {c.dy(tap) * c.padded_row() + (c.pad_x + c.dx(tap)) * c.K + k.begin, (tap * c.K + k.begin) * P, k.end - k.begin};
+    }
     for (int64_t y = y0; y < y1; y++) {
-      int64_t used = 0;
-      for (int64_t tap = 0; tap < c.num_taps; tap++) {
-        const int64_t from = y + c.dy(tap);
-        const Range k = panel_reads(c, tap, n0, n1);
-        if (from < 0 || from >= c.H || k.begin >= k.end) continue;
-        taps[used++] = {(from - y0_padded) * c.padded_row() + (c.pad_x + c.dx(tap)) * c.K + k.begin, (tap * c.K + k.begin) * P,
-                        k.end - k.begin};
-      }
-      tap_gemm({.a = padded, .w = panel, .taps = taps, .num_taps = used, .a_row = c.K, .a_k = 1, .w_k = P,
-                .out = out + (y - y0) * c.W * c.N + n0, .out_row = c.N, .rows = c.W, .columns = n1 - n0,
-                .add = bias ? Add::kBias : Add::kNothing, .bias = bias ? bias + n0 : nullptr});
+      // Rows of the filter that lie outside the image come first, whichever way it is mirrored: skip them.
+      const int64_t inside = c.transposed ? c.H - 1 - y : y, outside = c.kh / 2 - inside;
+      const int64_t skipped = outside > 0 ? smaller(outside * c.kw, used) : 0;
+      tap_gemm({.a = padded + (y - y0_padded) * c.padded_row(), .w = packed + n0 * c.num_taps * c.K, .taps = taps + skipped,
+                .num_taps = used - skipped, .a_row = c.K, .a_k = 1, .w_k = P, .out = out + (y - y0) * c.W * c.N + n0, .out_row = c.N,
+                .rows = c.W, .columns = n1 - n0, .add = bias ? Add::kBias : Add::kNothing, .bias = bias ? bias + n0 : nullptr});
     }
   }
 }
@@ -98,7 +98,7 @@ void store_rows(const Conv& c, const T* rows, int64_t y0, int64_t y1, E* image, 
   if (s.c == 1)
     for (int64_t y = y0; y < y1; y++) copy(rows + (y - y0) * c.W * c.N, image + y * s.y, c.W * c.N);
   else
-    transpose<T>(rows, c.N, (y1 - y0) * c.W, c.N, [&](int64_t n) { return image + n * s.c + y0 * c.W; });
+    transpose<T>(rows, c.N, (y1 - y0) * c.W, c.N, false, [&](int64_t n) { return image + n * s.c + y0 * c.W; });
 }
 
 template <class E, class T>
@@ -113,7 +113,7 @@ void pack_grad(const Conv& c, const E* grad, ImageStrides s, T* panels) {
       for (int64_t y = 0; y < c.H; y++)
         for (int64_t x = 0; x < c.W; x++) copy(grad + y * s.y + x * s.x + n0, to + (y * c.W + x) * P, columns);
     else
-      transpose<T>(grad + n0 * s.c, s.c, columns, pixels, [&](int64_t p) { return to + p * P; });
+      transpose<T>(grad + n0 * s.c, s.c, columns, pixels, true, [&](int64_t p) { return to + p * P; });
   }
 }
 

@@ -92,6 +92,14 @@ __attribute__((noinline)) void sum_columns_of_channels(const TapGemm<T>& g, int6
   store_sums<T, R>(acc, sums);
 }
 
+template <class T>
+GENFAST_INLINE void finish_row(const T* sum, const T* plus, T* to, int64_t columns) {
+  if (plus)
+    for (int64_t n = 0; n < columns; n++) to[n] = sum[n] + plus[n];
+  else
+    for (int64_t n = 0; n < columns; n++) to[n] = sum[n];
+}
+
 // Rows [m, m + R) of the panel. What the sum is added to joins last: a large bias at the start would cost every partial sum its
 // low bits. A panel that is wider than the output is never written past its end.
 template <class T, int R>
@@ -104,11 +112,11 @@ void tile(const TapGemm<T>& g, int64_t m) {
   for (int64_t r = 0; r < R; r++) {
     const T* sum = sums + r * kPanel<T>;
     T* to = g.out + (m + r) * g.out_row;
-    const T* plus = g.add == Add::kBias ? g.bias : to;
-    if (g.add == Add::kNothing)
-      for (int64_t n = 0; n < g.columns; n++) to[n] = sum[n];
+    const T* plus = g.add == Add::kNothing ? nullptr : g.add == Add::kBias ? g.bias : to;
+    if (g.columns == kPanel<T>)  // a constant, so that this is a few vector instructions
+      finish_row(sum, plus, to, kPanel<T>);
     else
-      for (int64_t n = 0; n < g.columns; n++) to[n] = sum[n] + plus[n];
+      finish_row(sum, plus, to, g.columns);
   }
 }
 
