@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from genfast.errors import GenfastError
-from genfast.sampling.task import CausalModel, OnRow, Options, Stats, Task, evaluating, nothing_known, prepare
+from genfast.sampling.task import CausalModel, Options, Task, evaluating, nothing_known, prepare
 
 
 def sample(model: CausalModel, n: int, **options: Unpack[Options]) -> Tensor:
@@ -28,47 +28,29 @@ def sample(model: CausalModel, n: int, **options: Unpack[Options]) -> Tensor:
     return complete(model, *nothing_known(model, n), **options)
 
 
-def complete(
-    model: CausalModel,
-    images: Tensor,
-    known: Tensor,
-    *,
-    seed: int = 0,
-    first: int = 0,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    condition: Tensor | None = None,
-    progress: bool = False,
-    on_row: OnRow | None = None,
-    stats: Stats | None = None,
-) -> Tensor:
+def complete(model: CausalModel, images: Tensor, known: Tensor, **options: Unpack[Options]) -> Tensor:
     """As naive.complete, with the same arguments, the same images and the same calls of ``on_row``.
 
     An image is finished, and leaves the batch, when a pass over it draws exactly what went in. That takes at most
     C * H * W + 1 passes, on any input. Raises GenfastError as naive.complete does, and for a model that turns out not
     to be causal: its images would depend on the guesses. (A look-ahead that changes no draw is not noticed.)
     """
-    task = prepare(
-        model, images, known, seed=seed, first=first, temperature=temperature, top_k=top_k, top_p=top_p,
-        condition=condition,
-    )  # fmt: skip
-    start, images, uniforms, stats = task.images.clone(), task.images, task.uniforms(), stats or Stats()
+    task = prepare(model, images, known, **options)
+    start, images, uniforms = task.images.clone(), task.images, task.uniforms()
     n, channels, height, width = images.shape
     size, row = channels * height * width, channels * width
-    stats.images += n
 
     # By image, how many sub-pixels in raster and colour order are final. The count only grows.
     final = torch.where(task.known.flatten(1).all(1), size, 0)
     active = torch.nonzero(final < size)[:, 0]
     rows = 0  # finished in every image
-    with evaluating(model), task.bar(progress) as bar:
+    with evaluating(model), task.bar() as bar:
         while True:
             finished = int(final.min())
             bar.update(finished - bar.n)
-            while on_row is not None and rows < finished // row:
+            while task.on_row is not None and rows < finished // row:
                 rows += 1
-                on_row(torch.cat([images[:, :, :rows], start[:, :, rows:]], dim=2))
+                task.on_row(torch.cat([images[:, :, :rows], start[:, :, rows:]], dim=2))
             if not len(active):
                 return images
 
@@ -77,7 +59,7 @@ def complete(
             kept = known_here | first_in_order(final[active], guess)
             condition_here = None if task.condition is None else task.condition[active]
             params = model(guess, condition=condition_here)
-            stats.count(len(active))
+            task.stats.count(len(active))
             drawn = task.draw(params, uniforms[active])
 
             moved = kept & ~known_here & (drawn != guess)

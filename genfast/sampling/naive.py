@@ -8,7 +8,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
-from genfast.sampling.task import CausalModel, OnRow, Options, Stats, evaluating, nothing_known, prepare
+from genfast.sampling.task import CausalModel, Options, evaluating, nothing_known, prepare
 
 
 def sample(model: CausalModel, n: int, **options: Unpack[Options]) -> Tensor:
@@ -19,21 +19,7 @@ def sample(model: CausalModel, n: int, **options: Unpack[Options]) -> Tensor:
     return complete(model, *nothing_known(model, n), **options)
 
 
-def complete(
-    model: CausalModel,
-    images: Tensor,
-    known: Tensor,
-    *,
-    seed: int = 0,
-    first: int = 0,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    condition: Tensor | None = None,
-    progress: bool = False,
-    on_row: OnRow | None = None,
-    stats: Stats | None = None,
-) -> Tensor:
+def complete(model: CausalModel, images: Tensor, known: Tensor, **options: Unpack[Options]) -> Tensor:
     """Draws the unknown pixels, each from its distribution given everything earlier.  # uint8 levels [n, C, H, W]
 
     Known pixels come back untouched, and are seen by the pixels after them, never by those before (van den Oord et al.
@@ -41,8 +27,8 @@ def complete(
 
     images: levels [n, C, H, W] (uint8 or int64); what they hold where unknown does not matter.
     known: bool [H, W] or [n, 1, H, W].
-    seed, first: the uniforms are those of the images number first .. first + n - 1 of the seed (see noise.py).
-    temperature, top_k, top_p: see Likelihood.draw.
+    seed = 0, first = 0: the uniforms are those of the images number first .. first + n - 1 of the seed (see noise.py).
+    temperature = 1, top_k = None, top_p = None: see Likelihood.draw.
     condition: [n, ...], handed to the model.
     progress: show a progress bar on stderr.
     on_row: called after each row with a copy of the batch, in which later unknown pixels are still zero.
@@ -51,14 +37,10 @@ def complete(
     The model runs on its parameters' device, in evaluation mode, and gets its training flags back.
     Raises GenfastError for bad input, before any work, and for a network whose output is not finite.
     """
-    task = prepare(
-        model, images, known, seed=seed, first=first, temperature=temperature, top_k=top_k, top_p=top_p,
-        condition=condition,
-    )  # fmt: skip
-    images, uniforms, stats = task.images, task.uniforms(), stats or Stats()
+    task = prepare(model, images, known, **options)
+    images, uniforms = task.images, task.uniforms()
     n, channels, height, width = images.shape
-    stats.images += n
-    with evaluating(model), task.bar(progress) as bar:
+    with evaluating(model), task.bar() as bar:
         for y in range(height):
             for x in range(width):
                 missing = ~task.known[:, 0, y, x]
@@ -67,8 +49,8 @@ def complete(
                         params = model(images, condition=task.condition)
                         drawn = task.draw(params[..., c, y, x], uniforms[:, c, y, x])
                         images[:, c, y, x] = torch.where(missing, drawn, images[:, c, y, x])
-                        stats.count(n)
+                        task.stats.count(n)
                     bar.update()
-            if on_row is not None:
-                on_row(images.clone())
+            if task.on_row is not None:
+                task.on_row(images.clone())
     return images

@@ -38,7 +38,7 @@ OnRow = Callable[[Tensor], None]
 
 
 class Options(TypedDict, total=False):
-    """The keywords that every sampling function takes; their meaning is told at naive.complete."""
+    """The keywords that every engine takes; ``prepare`` checks them, and naive.complete tells what they mean."""
 
     seed: int
     first: int
@@ -84,17 +84,20 @@ class Task:
     temperature: float
     top_k: int | None
     top_p: float | None
+    progress: bool
+    on_row: OnRow | None
+    stats: Stats
 
     def uniforms(self) -> Tensor:
         """The uniform of every sub-pixel.  # float64 [n, C, H, W]"""
         n = self.images.shape[0]
         return noise.uniforms(self.seed, self.first, n, self.model.image_shape).to(self.images.device)
 
-    def bar(self, show: bool) -> tqdm:
+    def bar(self) -> tqdm:
         """A progress bar on stderr that counts the sub-pixels that are done in every image."""
         n = self.images.shape[0]
         total, title = self.images[0].numel(), f"images {self.first} to {self.first + n - 1}"
-        return tqdm(total=total, desc=title, unit=" sub-pixels", disable=not show)
+        return tqdm(total=total, desc=title, unit=" sub-pixels", disable=not self.progress)
 
     def draw(self, params: Tensor, uniforms: Tensor) -> Tensor:
         """As Likelihood.draw, with this request's temperature, top_k and top_p.  # uint8"""
@@ -113,6 +116,9 @@ def prepare(
     top_k: int | None = None,
     top_p: float | None = None,
     condition: Tensor | None = None,
+    progress: bool = False,
+    on_row: OnRow | None = None,
+    stats: Stats | None = None,
 ) -> Task:
     """Checks everything about a request before any work; raises GenfastError with one sentence."""
     check_model(model)
@@ -137,8 +143,12 @@ def prepare(
     check_draw_options(temperature, top_k, top_p)
     if condition is not None:
         condition = check_condition(condition, n).to(device)
+    stats = stats or Stats()
+    stats.images += n
     start = images.to(torch.uint8, copy=True)
-    return Task(model, start, known, condition, int(seed), int(first), temperature, top_k, top_p)
+    return Task(
+        model, start, known, condition, int(seed), int(first), temperature, top_k, top_p, progress, on_row, stats
+    )
 
 
 def nothing_known(model: CausalModel, n: int) -> tuple[Tensor, Tensor]:
