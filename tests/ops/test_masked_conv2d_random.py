@@ -9,7 +9,7 @@ from torch import Tensor
 from genfast import ops
 from genfast.kernels.masked_conv2d.reference import masked_conv2d as reference
 from genfast.ops.backends import why_not
-from genfast.testing import MaskedConv2dCase, assert_close_to_reference
+from genfast.testing import MaskedConv2dCase, assert_close_to_reference, unit_roundoff
 
 pytestmark = pytest.mark.skipif(bool(why_not("cpu")), reason=why_not("cpu") or "built")
 
@@ -42,5 +42,8 @@ def test_cpu_equals_reference(case: MaskedConv2dCase, dtype: torch.dtype, seed: 
 
     args = case.inputs(dtype, seed=seed)
     actual = run(lambda *a: ops.masked_conv2d(*a, backend="cpu"), *args)
-    # Eight times PyTorch's own error: among so many random shapes are some where PyTorch is lucky.
-    assert_close_to_reference(actual, lambda *a: run(reference, *a), args, dtype, multiple=8)
+    # Among so many shapes are some where PyTorch's own error happens to be nil. The roundings of a sum of n terms add
+    # up like a random walk, so sqrt(n) of them are allowed besides.
+    n = max(case.batch * case.height * case.width, case.in_channels * case.kernel_size[0] * case.kernel_size[1])
+    walk = unit_roundoff(dtype) * n**0.5
+    assert_close_to_reference(actual, lambda *a: run(reference, *a), args, dtype, precision=walk)
