@@ -99,13 +99,15 @@ def main(argv: Sequence[str]) -> None:
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return
+    from genfast.models.registry import model_entry
+
     model_name, rest = argv[0], argv[1:]
     preset = preset_in(rest)
-    description = f"Train {model_name} on the train split of a data set.\n\nExample: {EXAMPLE}"
+    presets = ", ".join(model_entry(model_name).presets)
+    description = f"Train {model_name} on the train split of a data set. Presets: {presets}.\n\nExample: {EXAMPLE}"
     flags: Any = parse(flags_for(model_name, preset), rest, f"genfast train {model_name}", description)
     import torch
 
-    from genfast.models.registry import model_entry
     from genfast.training import train
 
     if flags.resume and flags.overwrite:
