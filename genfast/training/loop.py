@@ -63,8 +63,8 @@ def train(
     The loss is the mean negative log-likelihood in bits/dim. held_out: images to watch, never trained on. source: how
     ``data`` was loaded, for ``genfast evaluate`` later. resume: continue the run in ``run_dir``; on one machine with
     one thread count it continues as if it had never stopped. progress: a progress bar on stderr (on a terminal).
-    report: called with one line per evaluation. Seeds PyTorch's global generator, flushes denormal numbers to zero and, if
-    asked, sets the thread count.
+    report: called with one line per evaluation. Seeds PyTorch's global generator, flushes denormal numbers to zero and,
+    if asked, sets the thread count.
 
     Under ``accelerate launch`` each process takes its share of every batch and the gradient is that of the whole batch.
 
@@ -96,8 +96,8 @@ class _Run:
         self.folder = RunFolder(run_dir)
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
-        # Saturated gates leave gradients below 1e-38, on which a CPU computes a hundred times slower: as training goes on
-        # a step of a Gated PixelCNN comes to take twice as long. They make no difference to the weights.
+        # Saturated gates leave gradients below 1e-38, on which a CPU computes a hundred times slower: as training goes
+        # on, a step of a Gated PixelCNN comes to take twice as long. They make no difference to the weights.
         torch.set_flush_denormal(True)
         self.accelerator = _accelerator(config)
         self.is_main = self.accelerator.is_main_process
