@@ -40,7 +40,7 @@ def row(run: Path) -> dict[str, object]:
     return {
         "model": name,
         "preset": preset_of(name, config_from_dict(name, config["model"]["config"])),
-        "data": data["name"],
+        "trained_on": data["name"],
         "epochs": recipe["epochs"],
         "train_threads": recipe["num_threads"],
         "train_seconds": round(training_seconds(logged)),

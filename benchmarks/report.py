@@ -56,7 +56,7 @@ def likelihoods(result: dict[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     for row in result["rows"]:
-        command = f"`genfast train {row['model']} --data {row['data']} --preset {row['preset']} -o RUN`"
+        command = f"`genfast train {row['model']} --data {row['trained_on']} --preset {row['preset']} -o RUN`"
         threads = f"{row['train_threads']} thread" + ("s" if row["train_threads"] != 1 else "")
         nats = f"{row['nats_per_image']:.2f} ± {row['nats_standard_error']:.2f}"
         cells = (
