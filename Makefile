@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types bench setup build clean gpu-check
+.PHONY: demo test lint types bench setup clean gpu-check
 setup: $(STAMP)
 
 # Every source the extension is made of: touching one rebuilds it (seconds), touching none costs nothing.
