@@ -1,0 +1,393 @@
+"""The builder: turns what a handler knows about one operator into values and steps of a Program.
+
+Handlers describe an operator by arrays of cells for the whole traced batch; the builder takes image 0 of it, finds out
+which axes hold channels and which positions, gives channels that read different things values of their own, and
+returns the cells of the result.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from genfast.compiler import program
+from genfast.compiler.cells import Block, Cells, Ids, find_images, make_ids, row_axes, split, unique_rows
+from genfast.compiler.program import Constant, Copy, Linear, Lookup, Pointwise, Read, Reduce, Step, Value
+from genfast.compiler.scalar import SCALAR
+
+
+@dataclass(frozen=True, eq=False)
+class Opaque:
+    """Something the compiler cannot take apart: out depends on all of its reads. Refused if an output needs it."""
+
+    out: int
+    reason: str
+    reads: tuple[Read, ...]
+    mixes_images: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Tap:
+    """One tap of a contraction: at output position q, input column source[q] (-1: none) times weight.
+
+    source: int [Q]; weight: float64 [input rows, output rows].
+    """
+
+    source: np.ndarray
+    weight: np.ndarray
+
+
+class ImagesMixed(Exception):
+    """The two images of the batch are not two halves of one axis: something mixed them, or threw one away.
+
+    The text says what did, if that is known.
+    """
+
+
+@dataclass
+class Builder:
+    """values and steps so far. layer: where in the module the operator being traced is."""
+
+    values: list[Value] = field(default_factory=list)
+    steps: list[Step | Opaque] = field(default_factory=list)
+    layer: str = ""
+    notes: list[str] = field(default_factory=list)
+    opaque_steps: dict[int, Opaque] = field(default_factory=dict)  # by value
+
+    def new_value(self, channels: int, positions: int) -> int:
+        self.values.append(Value(channels, positions, self.layer))
+        return len(self.values) - 1
+
+    # ---- elementwise ----
+
+    def pointwise(self, op: str, *args: "Cells | float") -> Cells:
+        """op of arrays that broadcast against each other, element by element."""
+        cells = [as_cells(a) for a in args]
+        shape = np.broadcast_shapes(*(c.ids.shape for c in cells))
+        passed = pass_through(op, cells, shape)
+        if passed is not None:
+            return passed
+        cells = [c.broadcast(shape) for c in cells]
+        values = constants_of(op, cells, shape)
+        if all(c.constant for c in cells):
+            return Cells(np.full(shape, -1, np.int64), values)
+        first, join = one_image(cells)
+        grid = Grid([c.ids for c in first if not c.constant])
+        tables = [Cells(grid.flat(c.ids), grid.flat(c.values)) for c in first]
+        ids = self._pointwise_table(op, tables, dead_elements(op, tables))
+        return Cells(join(grid.unflat(ids)), values)
+
+    def _pointwise_table(self, op: str, tables: list[Cells], dead: np.ndarray | None) -> Ids:
+        """As pointwise, on [R, P] tables of one image, R rows of one channel each. dead: known constants."""
+        rows, positions = tables[0].ids.shape
+        out = np.full((rows, positions), -1, np.int64)
+        blocks = [split(t.ids) for t in tables]
+        members = [[[] for _ in range(rows)] for _ in tables]  # type: list[list[list[int]]]
+        for t, own in enumerate(blocks):
+            for b, block in enumerate(own):
+                for row in block.rows:
+                    members[t][row].append(b)
+            some = (tables[t].ids < 0).any(1)
+            for row in np.flatnonzero(some):
+                members[t][row].append(-1)
+        groups: dict[tuple, list[int]] = {}
+        for row in range(rows):
+            key = tuple(tuple(m[row]) for m in members) + (() if dead is None else (dead[row].tobytes(),))
+            groups.setdefault(key, []).append(row)
+        for key, group in groups.items():
+            row_index = np.array(group)
+            for combination in product(key[: len(tables)]):
+                if all(b < 0 for b in combination):
+                    continue
+                mask = np.ones(positions, bool) if dead is None else ~dead[group[0]]
+                for t, b in enumerate(combination):
+                    mask &= blocks[t][b].at >= 0 if b >= 0 else (tables[t].ids[group[0]] < 0)
+                columns = np.flatnonzero(mask)
+                if len(columns):
+                    chosen = [blocks[t][b] if b >= 0 else None for t, b in enumerate(combination)]
+                    self._pointwise_group(op, tables, chosen, row_index, columns, out)
+        return out
+
+    def _pointwise_group(
+        self, op: str, tables: list[Cells], chosen: list[Block | None], rows: np.ndarray, columns: np.ndarray, out: Ids
+    ) -> None:
+        """Rows that all read the same blocks at the same columns: one value for every run of channels."""
+        channels = [None if b is None else channel_of_rows(b, rows) for b in chosen]
+        dynamic = [c for c in channels if c is not None]
+        order = np.lexsort(tuple(reversed(dynamic)))
+        rows, channels = rows[order], [None if c is None else c[order] for c in channels]
+        for begin, end in runs([c for c in channels if c is not None]):
+            part = rows[begin:end]
+            constants = [
+                table.values[part][:, columns].astype(np.float64).T if block is None else None
+                for table, block in zip(tables, chosen, strict=True)
+            ]  # [columns, rows]
+            same = all(c is None or c[begin] == c[end - 1] for c in channels) and all(
+                c is None or (c == c[:, :1]).all() for c in constants
+            )
+            width = 1 if same else len(part)
+            keys = [b.at[columns].astype(np.int64) for b in chosen if b is not None]
+            kinds = [None if c is None else make_constant(c[:, :width]) for c in constants]
+            keys += [c.which.astype(np.int64) for c in kinds if c is not None and len(c.rows) > 1]
+            first, which = positions_once(np.stack(keys, 1))
+            arguments: list[Read | Constant] = []
+            for block, chan, constant in zip(chosen, channels, kinds, strict=True):
+                if block is not None and chan is not None:
+                    n = 1 if width == 1 or chan[begin] == chan[end - 1] else width
+                    arguments.append(Read(block.value, int(chan[begin]), n, block.at[columns][first]))
+                elif constant is not None:
+                    arguments.append(Constant(constant.rows, constant.which[first]))
+            value = self.new_value(width, len(first))
+            self.steps.append(Pointwise(value, op, tuple(arguments)))
+            lanes = np.zeros(len(part), np.int64) if same else np.arange(width)
+            out[np.ix_(part, columns)] = make_ids(value, lanes[:, None], which[None, :])
+
+    # ---- contractions ----
+
+    def linear(self, table: Cells, taps: Sequence[Tap], bias: np.ndarray | None, positions: int) -> Ids:
+        """out[o, q] = bias[o] + sum over taps and rows r of table[r, source[q]] * weight[r, o], for one image.
+
+        table: [R, P] cells. Returns ids [O, Q]. Output rows with different zeros in their weights, block by block,
+        read different things, and become different values: this is where causality shows.
+        """
+        outputs = taps[0].weight.shape[1] if taps else len(bias) if bias is not None else 0
+        base = np.zeros((positions, outputs)) if bias is None else np.tile(bias.astype(np.float64), (positions, 1))
+        fixed = table.ids < 0
+        if fixed.any():
+            values = np.where(fixed, table.values, 0).astype(np.float64)
+            if values.any():
+                for tap in taps:
+                    inside = tap.source >= 0
+                    base[inside] += values[:, tap.source[inside]].T @ tap.weight
+        blocks = split(table.ids)
+        pairs: list[tuple[Block, Tap, np.ndarray]] = []
+        active = []
+        for tap in taps:
+            inside = tap.source >= 0
+            nonzero = tap.weight != 0
+            for block in blocks:
+                reads = nonzero[block.rows].any(0)
+                if not reads.any():
+                    continue
+                at = np.full(positions, -1, np.int32)
+                at[inside] = block.at[tap.source[inside]]
+                if (at >= 0).any():
+                    pairs.append((block, tap, at))
+                    active.append(reads)
+        pattern = np.array(active).reshape(len(pairs), outputs).T  # [O, pairs]
+        ids = np.full((outputs, positions), -1, np.int64)
+        first, which = unique_rows(pattern) if len(pairs) else (np.zeros(1, int), np.zeros(outputs, int))
+        for i in range(len(first)):
+            members = np.flatnonzero(which == i)
+            used = np.flatnonzero(pattern[members[0]])
+            ids[members] = self._linear_value([pairs[j] for j in used], members, base[:, members])
+        return ids
+
+    def _linear_value(self, pairs: list[tuple[Block, Tap, np.ndarray]], outputs: np.ndarray, base: np.ndarray) -> Ids:
+        constant = make_constant(base)
+        keys = [at for _, _, at in pairs] + [constant.which]
+        first, which = positions_once(np.stack(keys, 1).astype(np.int64))
+        taps = []
+        for block, tap, at in pairs:
+            read = block.read(at[first])
+            weight = np.zeros((read.width, len(outputs)))
+            np.add.at(weight, block.channels - read.start, tap.weight[np.ix_(block.rows, outputs)])
+            taps.append((read, weight))
+        value = self.new_value(len(outputs), len(first))
+        self.steps.append(
+            Linear(value, tuple(program.Tap(r, w) for r, w in taps), Constant(constant.rows, constant.which[first]))
+        )
+        return make_ids(value, np.arange(len(outputs))[:, None], which[None, :])
+
+    # ---- the rest ----
+
+    def lookup(self, index: Ids, table: np.ndarray) -> Ids:
+        """Rows of a table at the numbers that ``index`` [Q] holds, for one image.  # [E, D] -> ids [D, Q]"""
+        out = np.full((table.shape[1], len(index)), -1, np.int64)
+        for block in split(index[None]):
+            columns = np.flatnonzero(block.at >= 0)
+            first, which = positions_once(block.at[columns][:, None].astype(np.int64))
+            value = self.new_value(table.shape[1], len(first))
+            self.steps.append(Lookup(value, block.read(block.at[columns][first]), table.astype(np.float64)))
+            out[:, columns] = make_ids(value, np.arange(table.shape[1])[:, None], which[None, :])
+        return out
+
+    def gather(self, table: Cells) -> Read:
+        """The [R, P] cells of one image as one value of R channels, made by a Copy unless they already are one."""
+        rows, positions = table.ids.shape
+        blocks = split(table.ids)
+        if len(blocks) == 1 and not (table.ids < 0).any():
+            block = blocks[0]
+            if len(block.rows) == rows and (np.diff(block.channels[np.argsort(block.rows)]) == 1).all():
+                return Read(block.value, int(block.channels.min()), rows, block.at)
+        starts: list[int] = []
+        pieces: list[Read | Constant] = []
+        for block in blocks:
+            order = np.argsort(block.rows)
+            row, channel = block.rows[order], block.channels[order]
+            cuts = np.flatnonzero((np.diff(row) != 1) | (np.diff(channel) != 1)) + 1
+            for begin, end in zip([0, *cuts], [*cuts, len(row)], strict=True):
+                starts.append(int(row[begin]))
+                pieces.append(Read(block.value, int(channel[begin]), int(end - begin), block.at))
+        fixed = table.ids < 0
+        if fixed.any():
+            values = np.where(fixed, table.values, 0).astype(np.float64)
+            some = np.flatnonzero(fixed.any(1))
+            low, high = int(some[0]), int(some[-1]) + 1  # the pieces above overwrite what is not fixed in between
+            starts.insert(0, low)
+            pieces.insert(0, make_constant(values[low:high].T))
+        value = self.new_value(rows, positions)
+        self.steps.append(Copy(value, tuple(starts), tuple(pieces)))
+        return Read(value, 0, rows, np.arange(positions, dtype=np.int32))
+
+    def reduce(self, kind: str, table: Cells, eps: float = 0.0) -> Ids:
+        """Over the rows of [R, P] cells of one image: ids [1, P], or [R, P] for the kinds that keep them."""
+        read = self.gather(table)
+        rows, positions = table.ids.shape
+        width = 1 if kind in ("sum", "max", "min") else rows
+        first, which = positions_once(read.at[:, None].astype(np.int64))
+        value = self.new_value(width, len(first))
+        self.steps.append(Reduce(value, kind, (Read(read.value, read.start, read.width, read.at[first]),), eps))
+        return make_ids(value, np.arange(width)[:, None], which[None, :])
+
+    def opaque(self, reason: str, inputs: Sequence[Ids], shape: Sequence[int], mixes_images: bool = False) -> Ids:
+        """Cells of which nothing is known but what they may depend on. Both images share them."""
+        reads = [block.read() for ids in inputs for block in split(ids.reshape(1, -1))]
+        cause = next((self.opaque_steps[r.value] for r in reads if r.value in self.opaque_steps), None)
+        layer = self.layer
+        if cause is not None:  # the first one is to blame
+            reason, mixes_images, layer = cause.reason, cause.mixes_images, self.values[cause.out].layer
+        self.values.append(Value(1, 1, layer))
+        value = len(self.values) - 1
+        self.opaque_steps[value] = Opaque(value, reason, tuple(reads), mixes_images)
+        self.steps.append(self.opaque_steps[value])
+        return np.broadcast_to(make_ids(value, np.zeros(1, np.int64), np.zeros(1, np.int64))[0], shape)
+
+
+class Grid:
+    """Axes of an array sorted into rows (along which lanes change) and columns (along which positions do)."""
+
+    def __init__(self, arrays: list[Ids]) -> None:
+        self.shape = arrays[0].shape
+        rows = row_axes(arrays)
+        self.axes = rows + [a for a in range(len(self.shape)) if a not in rows]
+        self.rows = int(np.prod([self.shape[a] for a in rows], initial=1))
+
+    def flat(self, array: np.ndarray) -> np.ndarray:
+        return np.ascontiguousarray(array.transpose(self.axes).reshape(self.rows, -1))
+
+    def unflat(self, table: np.ndarray) -> np.ndarray:
+        return table.reshape([self.shape[a] for a in self.axes]).transpose(np.argsort(self.axes))
+
+
+def one_image(cells: Sequence[Cells]) -> tuple[list[Cells], Callable[[Ids], Ids]]:
+    """Image 0 of arrays of one shape, and a function that puts ids of image 0 back into the batch."""
+    found = {find_images(c.ids) for c in cells if not c.constant}
+    if len(found) != 1 or None in found:
+        raise ImagesMixed
+    axis, half = next(f for f in found if f is not None)
+    first = [c[(slice(None),) * axis + (slice(0, half),)] for c in cells]
+    for c in cells:
+        if c.constant and c.ids.strides[axis] != 0 and c.values.strides[axis] != 0:
+            low, high = (c.values.take(range(i * half, (i + 1) * half), axis) for i in (0, 1))
+            if not np.array_equal(low, high, equal_nan=low.dtype.kind == "f"):
+                raise ImagesMixed
+
+    def join(ids: Ids) -> Ids:
+        return np.concatenate([ids, np.where(ids < 0, ids, ids + 1)], axis)
+
+    return first, join
+
+
+def as_cells(value: "Cells | float | np.ndarray") -> Cells:
+    if isinstance(value, Cells):
+        return value
+    array = np.asarray(value, np.float64)
+    return Cells(np.full(array.shape, -1, np.int64), array)
+
+
+def pass_through(op: str, cells: list[Cells], shape: tuple[int, ...]) -> Cells | None:
+    """x + 0, x - 0, x * 1, x / 1 and a choice by a constant are moves."""
+    if op == "where" and cells[0].constant:
+        choice, a, b = (c.broadcast(shape) for c in cells)
+        truth = choice.values != 0
+        return Cells(np.where(truth, a.ids, b.ids), np.where(truth, a.values, b.values))
+    neutral = {"add": 0, "sub": 0, "mul": 1, "div": 1}.get(op)
+    if neutral is None:
+        return None
+    for x, y in [(cells[0], cells[1])] + ([(cells[1], cells[0])] if op in ("add", "mul") else []):
+        if y.constant and not x.constant and (y.values == neutral).all():
+            values = x.values
+            return Cells(np.broadcast_to(x.ids, shape), np.broadcast_to(values, shape))
+    return None
+
+
+def dead_elements(op: str, tables: list[Cells]) -> np.ndarray | None:
+    """Where a constant 0 makes the result 0 whatever the other factor is; None for nowhere.  # bool [R, P]"""
+    if op not in ("mul", "div"):
+        return None
+    dead = np.zeros(tables[0].ids.shape, bool)
+    for table in tables if op == "mul" else tables[:1]:
+        dead |= (table.ids < 0) & (table.values == 0)
+    return dead if dead.any() else None
+
+
+def constants_of(op: str, cells: list[Cells], shape: tuple[int, ...]) -> np.ndarray:
+    """The result's values, right wherever the result is constant."""
+    fixed = [c.ids < 0 for c in cells]
+    zeros = [f & (c.values == 0) for f, c in zip(fixed, cells, strict=True)] if op == "mul" else []
+    if op == "div":
+        zeros = [fixed[0] & (cells[0].values == 0)]
+    if not np.logical_and.reduce(fixed).any() and not any(z.any() for z in zeros):
+        return np.broadcast_to(np.zeros(()), shape)
+    with np.errstate(all="ignore"):
+        operands = (np.where(f, c.values, 1).astype(np.float64) for f, c in zip(fixed, cells, strict=True))
+        out = np.asarray(SCALAR[op](*operands), np.float64)
+    for zero in zeros:
+        out = np.where(zero, 0.0, out)
+    return np.broadcast_to(out, shape)
+
+
+def product(choices: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    out: list[tuple[int, ...]] = [()]
+    for options in choices:
+        out = [o + (option,) for o in out for option in options]
+    return out
+
+
+def channel_of_rows(block: Block, rows: np.ndarray) -> np.ndarray:
+    """The channel that each of these rows has in the block."""
+    order = np.argsort(block.rows)
+    return block.channels[order][np.searchsorted(block.rows[order], rows)]
+
+
+def runs(channels: list[np.ndarray]) -> list[tuple[int, int]]:
+    """Ranges of rows in which every operand's channel rises by one, or stays, from row to row."""
+    n = len(channels[0])
+    steps = np.stack([np.diff(c) for c in channels])  # [operands, n - 1]
+    fine = ((steps == 0) | (steps == 1)).all(0)
+    out, begin = [], 0
+    for i in range(n - 1):
+        if not fine[i] or (i > begin and (steps[:, i] != steps[:, i - 1]).any()):
+            out.append((begin, i + 1))
+            begin = i + 1
+    return [*out, (begin, n)]
+
+
+def make_constant(values: np.ndarray) -> Constant:
+    """values [Q, n] with equal rows stored once, and a width of 1 where all channels are equal."""
+    if values.shape[1] > 1 and (values == values[:, :1]).all():
+        values = values[:, :1]
+    first, which = unique_rows(values)
+    return Constant(values[first], which)
+
+
+def positions_once(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Positions [Q, keys] that read the same things are computed once, where that at least halves them.
+
+    (A few repeats, as at an image's edge, are left alone: positions then stay those of the feature map, which fuses.)
+    """
+    first, which = unique_rows(keys)
+    if 2 * len(first) > len(keys):
+        return np.arange(len(keys)), np.arange(len(keys), dtype=np.int32)
+    return first, which

@@ -1,0 +1,159 @@
+"""compile_module: any causal module -> Program, checked against the module itself before anybody samples with it."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genfast.compiler import contraction, elementwise, movement, reduction
+from genfast.compiler.builder import Opaque
+from genfast.compiler.causality import refuse_leaks
+from genfast.compiler.cells import Cells, make_ids
+from genfast.compiler.evaluate import condition_table, evaluate
+from genfast.compiler.footprint import needed
+from genfast.compiler.frontend import Tracer
+from genfast.compiler.program import Copy, Draw, Linear, Lookup, Pointwise, Program, Read, Reduce, Step
+from genfast.compiler.target import Target
+from genfast.errors import GenfastError, NotSupported
+
+HANDLER_MODULES = (contraction, elementwise, movement, reduction)  # importing them registers their handlers
+
+
+def compile_module(target: Target) -> Program:
+    """The Program of a causal module in evaluation mode.
+
+    Raises NotCausal, naming the first layer that looks ahead; NotSupported, naming the operator and the layer;
+    GenfastError if the module is not deterministic, or if the Program does not reproduce it on fresh inputs.
+    """
+    program, opaque = trace(target)
+    refuse_leaks(program, opaque)
+    if opaque:
+        step = opaque[0]
+        raise NotSupported(
+            f"The compiler cannot take layer {program.values[step.out].layer}: {step.reason}. "
+            "Sample with engine='naive' or 'jacobi' instead."
+        )
+    check(target, program)
+    return program
+
+
+def random_images(target: Target, seed: int, batch: int = 2) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, target.levels, (batch, *target.image_shape), generator=generator, dtype=torch.uint8)
+
+
+def trace(target: Target) -> tuple[Program, list[Opaque]]:
+    """The steps that the outputs need, and those of them that cannot be taken (a Program must have none)."""
+    images = random_images(target, 0)
+    with torch.no_grad():
+        first = target.forward(images, *target.conditions)
+        second = target.forward(images, *target.conditions)
+        if not torch.equal(first.nan_to_num(), second.nan_to_num()):
+            raise GenfastError(
+                "The module gives different outputs for the same input: take the randomness out of its forward pass "
+                "(put dropout into evaluation mode)."
+            )
+        tracer = Tracer(target.module)
+        builder = tracer.builder
+        builder.layer = "input"
+        images = images.clone()
+        inputs = [builder.new_value(1, images[0, 0].numel()) for _ in range(len(images[0]))]
+        seen = [declare(v, images[:1, c : c + 1]) for c, v in enumerate(inputs)]
+        tracer.shadow.write(images, two_images(np.concatenate(seen, 1)))
+        builder.layer = "condition"
+        conditions, condition_values = [c.clone() for c in target.conditions], []
+        for condition in conditions:
+            table = condition_table(condition)
+            value = builder.new_value(table.shape[2], table.shape[1])
+            ids = make_ids(value, np.arange(table.shape[2])[:, None], np.arange(table.shape[1])[None, :])
+            tracer.shadow.write(condition, two_images(ids.reshape(1, *condition.shape[1:])))
+            condition_values.append(value)
+        with tracer.watching():
+            out = target.forward(images, *conditions)
+    shape = target.image_shape
+    if out.dim() < 4 or tuple(out.shape[-3:]) != shape or out.shape[0] != 2:
+        raise GenfastError(
+            f"The network's output must be likelihood parameters [B, ..., {', '.join(map(str, shape))}], "
+            f"not {list(out.shape)}."
+        )
+    builder.layer = "output"
+    cells = tracer.shadow.cells(out)
+    params = Cells(cells.ids[0].reshape(-1, shape[0], shape[1] * shape[2]),
+                   cells.values[0].reshape(-1, shape[0], shape[1] * shape[2]))  # fmt: skip
+    draws = tuple(Draw(builder.gather(params[:, c])) for c in range(shape[0]))
+    program = Program(
+        shape, target.levels, target.likelihood, tuple(builder.values), tuple(inputs), tuple(condition_values),
+        tuple(builder.steps), draws, tuple(builder.notes),  # type: ignore[arg-type]
+    )  # fmt: skip
+    return without_dead_steps(program)
+
+
+def declare(value: int, like: Tensor) -> np.ndarray:
+    """Ids of a one-channel value in the shape of an image's channel."""
+    return make_ids(value, np.zeros(1, np.int64), np.arange(like.numel())).reshape(tuple(like.shape))
+
+
+def two_images(ids: np.ndarray) -> np.ndarray:
+    return np.concatenate([ids, ids + 1])
+
+
+def without_dead_steps(program: Program) -> tuple[Program, list[Opaque]]:
+    """The program without the steps that no output needs, its values numbered anew."""
+    need = needed(program)
+    alive: list[Step | Opaque] = [s for s in program.steps if need[s.out].any()]
+    opaque = [s for s in alive if isinstance(s, Opaque)]
+    kept = sorted({*program.inputs, *program.conditions, *(s.out for s in alive)})
+    number = {old: new for new, old in enumerate(kept)}
+    return renumber(program, alive, kept, number), [Opaque(number[s.out], s.reason, (), s.mixes_images) for s in opaque]
+
+
+def renumber(program: Program, steps: Sequence[Step | Opaque], kept: list[int], number: dict[int, int]) -> Program:
+    return Program(
+        program.image_shape, program.levels, program.likelihood, tuple(program.values[v] for v in kept),
+        tuple(number[v] for v in program.inputs), tuple(number[v] for v in program.conditions),
+        tuple(renumber_step(s, number) for s in steps),  # type: ignore[misc]
+        tuple(Draw(replace(d.params, value=number[d.params.value])) for d in program.draws), program.notes,
+    )  # fmt: skip
+
+
+def renumber_step(step: Step | Opaque, number: dict[int, int]) -> Step | Opaque:
+    """A step whose reads and result are numbered anew."""
+    out = number[step.out]
+
+    def moved(x: Any) -> Any:
+        return replace(x, value=number[x.value]) if isinstance(x, Read) else x
+
+    match step:
+        case Linear():
+            return replace(step, out=out, taps=tuple(replace(t, read=moved(t.read)) for t in step.taps))
+        case Pointwise():
+            return replace(step, out=out, args=tuple(map(moved, step.args)))
+        case Lookup():
+            return replace(step, out=out, index=moved(step.index))
+        case Reduce() | Opaque():
+            return replace(step, out=out, reads=tuple(map(moved, step.reads)))
+        case Copy():
+            return replace(step, out=out, pieces=tuple(map(moved, step.pieces)))
+
+
+def check(target: Target, program: Program) -> None:
+    """Compares the program with the live module on fresh images, within the rounding of the module's dtype."""
+    images = random_images(target, 1)
+    with torch.no_grad():
+        expected = target.forward(images, *target.conditions)
+    shape = target.image_shape
+    expected = expected.double().reshape(2, -1, *shape).flatten(3)
+    got = torch.stack(evaluate(program, images, target.conditions), 2)
+    eps = torch.finfo(torch.float32).eps
+    scale = expected[expected.isfinite()].abs().amax() if expected.isfinite().any() else torch.ones(())
+    tolerance = 2e4 * eps * (float(scale) + 1e-6)
+    off = (got.nan_to_num() - expected.nan_to_num()).abs().amax()
+    if float(off) > tolerance:
+        raise NotSupported(
+            f"The compiled program does not reproduce the module on fresh images (largest difference {float(off):.2g} "
+            f"for outputs up to {float(scale):.2g}): its computation depends on the image in a way that cannot be "
+            "followed. Sample with engine='naive' or 'jacobi' instead."
+        )

@@ -1,0 +1,128 @@
+"""Sums of products with constants: convolutions of all kinds, matrix products."""
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from genfast.compiler.builder import Tap, one_image
+from genfast.compiler.cells import Cells, Ids
+from genfast.compiler.frontend import Tracer, Unsupported, handles
+from genfast.kernels.masked_conv2d.mask import MASK_TYPES, causal_mask
+
+
+def numbers(tensor: Tensor) -> np.ndarray:
+    return np.asarray(tensor.detach().double().cpu().numpy())
+
+
+def sources(
+    size: Sequence[int], out: Sequence[int], tap: Sequence[int], stride: Sequence[int], padding: Sequence[int],
+    dilation: Sequence[int], transposed: bool,
+) -> np.ndarray:  # fmt: skip
+    """For every output place, the input place that a tap of the filter reads, -1 outside.  # int64 [Q]"""
+    axes, inside = [], []
+    for n, m, t, s, p, d in zip(size, out, tap, stride, padding, dilation, strict=True):
+        y = np.arange(m)
+        if transposed:
+            at, fits = (y + p - t * d) // s, (y + p - t * d) % s == 0
+        else:
+            at, fits = y * s - p + t * d, np.ones(m, bool)
+        axes.append(np.clip(at, 0, n - 1))
+        inside.append(fits & (at >= 0) & (at < n))
+    place = np.ravel_multi_index(np.meshgrid(*axes, indexing="ij"), tuple(size))
+    valid = np.logical_and.reduce(np.meshgrid(*inside, indexing="ij"))
+    return np.where(valid, place, -1).reshape(-1)
+
+
+def convolve(
+    tracer: Tracer, x: Tensor, weight: np.ndarray, bias: np.ndarray | None, out: Tensor, stride: Sequence[int],
+    padding: Sequence[int], dilation: Sequence[int], transposed: bool, groups: int,
+) -> Ids:  # fmt: skip
+    """weight: [O, I / groups, *kernel], or [I, O / groups, *kernel] if transposed."""
+    (image,), join = one_image([tracer.cells(x)])
+    if image.ids.shape[0] != 1:
+        raise Unsupported("a convolution over a batch that holds more than one map for each image is not taken")
+    size, result = x.shape[2:], out.shape[2:]
+    inputs, outputs, positions = x.shape[1], out.shape[1], int(np.prod(result))
+    kernel = weight.shape[2:]
+    taps = []
+    for tap in itertools.product(*(range(k) for k in kernel)):
+        dense = np.zeros((inputs, outputs))
+        part = weight.reshape(*weight.shape[:2], -1)[:, :, np.ravel_multi_index(tap, kernel)]
+        i, o = inputs // groups, outputs // groups
+        for g in range(groups):
+            block = part[g * i : (g + 1) * i] if transposed else part[g * o : (g + 1) * o].T
+            dense[g * i : (g + 1) * i, g * o : (g + 1) * o] = block
+        if dense.any():
+            taps.append(Tap(sources(size, result, tap, stride, padding, dilation, transposed), dense))
+    table = Cells(image.ids.reshape(inputs, -1), image.values.reshape(inputs, -1))
+    base = np.zeros(outputs) if bias is None else bias
+    ids = tracer.builder.linear(table, taps, base, positions)
+    return join(ids.reshape(1, outputs, *result))
+
+
+@handles("convolution", "_convolution", "mkldnn_convolution", "cudnn_convolution")
+def _convolution(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> Ids:
+    x, weight, bias, stride, padding, dilation, transposed, _, groups = args[:9]
+    if tracer.tracked(weight) or tracer.tracked(bias):
+        raise Unsupported("a convolution whose weights are computed from the image is not taken")
+    n = x.dim() - 2
+    stride, padding, dilation = (list(v) * n if len(v) == 1 else list(v) for v in (stride, padding, dilation))
+    b = None if bias is None else numbers(bias)
+    return convolve(tracer, x, numbers(weight), b, outs[0], stride, padding, dilation, transposed, groups)
+
+
+@handles("masked_conv2d")
+def _masked_conv2d(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> Ids:
+    x, weight, bias, mask, color_groups = args[:5]
+    outputs, inputs, kh, kw = weight.shape
+    kept = numbers(causal_mask(outputs, inputs, (kh, kw), MASK_TYPES[mask], color_groups))
+    b = None if bias is None else numbers(bias)
+    padding = [kh // 2, kw // 2]
+    return convolve(tracer, x, numbers(weight) * kept, b, outs[0], [1, 1], padding, [1, 1], False, 1)
+
+
+def matrix_product(tracer: Tracer, x: Cells, weight: np.ndarray, bias: np.ndarray | None) -> Ids:
+    """x [..., M, K] times a constant [K, N]; everything before K is batch and positions."""
+    (image,), join = one_image([x])
+    shape = image.ids.shape
+    table = Cells(image.ids.reshape(-1, shape[-1]).T, image.values.reshape(-1, shape[-1]).T)
+    positions = table.ids.shape[1]
+    base = np.zeros(weight.shape[1]) if bias is None else bias
+    ids = tracer.builder.linear(table, [Tap(np.arange(positions), weight)], base, positions)
+    return join(ids.T.reshape(*shape[:-1], weight.shape[1]))
+
+
+def swap(cells: Cells) -> Cells:
+    return Cells(cells.ids.swapaxes(-1, -2), cells.values.swapaxes(-1, -2))
+
+
+@handles("mm", "bmm", "addmm", "baddbmm", "matmul", "linear", "mv", "dot")
+def _product(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> Ids:
+    """Matrix products in which one factor is constant."""
+    name = func._schema.name.split("::")[-1]
+    if kwargs.get("beta", 1) != 1 or kwargs.get("alpha", 1) != 1 or name in ("mv", "dot", "matmul", "linear"):
+        raise Unsupported(f"this form of {name} is not taken")
+    added, (a, b) = (args[0], args[1:3]) if name in ("addmm", "baddbmm") else (None, args[:2])
+    if tracer.tracked(a) and tracer.tracked(b):
+        raise Unsupported("a product of two computed matrices (attention) is not taken yet")
+    x, weight, flip = (a, numbers(b), False) if tracer.tracked(a) else (b, numbers(a), True)
+    cells = tracer.cells(x)
+    if flip:  # (a b)^T = b^T a^T
+        cells, weight = swap(cells), weight.swapaxes(-1, -2)
+    if weight.ndim == 2:
+        ids = matrix_product(tracer, cells, weight, None)
+    elif (weight == weight[:1]).all():
+        ids = matrix_product(tracer, cells, weight[0], None)
+    else:
+        raise Unsupported("a batch of products with different constant matrices is not taken")
+    if flip:
+        ids = ids.swapaxes(-1, -2)
+    if added is None:
+        return ids
+    from genfast.compiler.elementwise import Algebra
+
+    product = Cells(ids, np.broadcast_to(np.zeros(()), ids.shape))
+    return Algebra(tracer).add(product, tracer.cells(added)).ids

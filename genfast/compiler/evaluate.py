@@ -1,0 +1,123 @@
+"""What a Program means, written to be read: every step for whole images at once, in float64.
+
+It is the oracle of the compiler's self-check and of its tests; engines compute the same cells one by one.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genfast.compiler.program import (
+    OPS,
+    Constant,
+    Copy,
+    Linear,
+    Lookup,
+    Pointwise,
+    Program,
+    Read,
+    Reduce,
+    Step,
+    reads_of,
+)
+
+# The elementwise operations in PyTorch; all of program.OPS. Truth values are numbers.
+TORCH_OPS: dict[str, Callable[..., Tensor]] = {
+    **{op: getattr(torch, op) for op in OPS if op not in ("softplus", "where")},
+    "softplus": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
+    "where": lambda c, x, y: torch.where(c != 0, x, y),
+}
+
+
+def evaluate(program: Program, images: Tensor, conditions: Sequence[Tensor] = ()) -> list[Tensor]:
+    """The likelihood's parameters of every sub-pixel: for each channel float64 [B, width, H * W].
+
+    images: levels [B, C, H, W]; conditions: [B, ...], as the module takes them.
+    """
+    values: dict[int, Tensor] = {}  # [B, positions, channels]
+    for c, value in enumerate(program.inputs):
+        values[value] = images[:, c].double().flatten(1)[:, :, None]
+    for value, condition in zip(program.conditions, conditions, strict=True):
+        values[value] = condition_table(condition).double()
+    last_use = {r.value: i for i, step in enumerate(program.steps) for r in reads_of(step)}
+    keep = {d.params.value for d in program.draws} | {-1}
+    for i, step in enumerate(program.steps):
+        values[step.out] = apply(program, step, values, len(images))
+        for value in {r.value for r in reads_of(step)} - keep:
+            if last_use[value] == i:
+                del values[value]
+    return [take(values, d.params).transpose(1, 2) for d in program.draws]
+
+
+def condition_table(condition: Tensor) -> Tensor:
+    """A condition [B], [B, D] or [B, D, ...] as the cells of its value.  # [B, positions, channels]"""
+    if condition.dim() < 2:
+        return condition.reshape(-1, 1, 1)
+    return condition.flatten(2).transpose(1, 2) if condition.dim() > 2 else condition[:, None, :]
+
+
+def apply(program: Program, step: Step, values: dict[int, Tensor], batch: int) -> Tensor:
+    """One step at all positions.  # float64 [B, positions, channels]"""
+    out = program.values[step.out]
+    match step:
+        case Linear():
+            total = constant(step.bias).expand(batch, -1, out.channels)
+            for tap in step.taps:
+                total = total + take(values, tap.read) @ torch.from_numpy(tap.weight)
+            return total
+        case Pointwise():
+            args = [take(values, a) if isinstance(a, Read) else constant(a) for a in step.args]
+            result: Tensor = TORCH_OPS[step.op](*args)
+            return result.double().expand(batch, out.positions, out.channels)
+        case Lookup():
+            table = torch.from_numpy(step.table)
+            index = take(values, step.index)[..., 0].long()
+            return table[index.clamp(0, len(table) - 1)]
+        case Reduce():
+            return reduce(step.kind, torch.cat([take(values, r) for r in step.reads], 2), step.eps)
+        case Copy():
+            total = torch.full((batch, out.positions, out.channels), torch.nan, dtype=torch.float64)
+            for start, piece in zip(step.starts, step.pieces, strict=True):
+                if isinstance(piece, Constant):
+                    rows = constant(piece)
+                    width = out.channels - start if rows.shape[2] == 1 else rows.shape[2]
+                    total[:, :, start : start + width] = rows
+                else:
+                    there = torch.from_numpy(piece.at >= 0)
+                    total[:, there, start : start + piece.width] = take(values, piece)[:, there]
+            return total
+
+
+def reduce(kind: str, x: Tensor, eps: float) -> Tensor:
+    """A Reduce over the last axis."""
+    match kind:
+        case "sum":
+            return x.sum(-1, keepdim=True)
+        case "max":
+            return x.amax(-1, keepdim=True)
+        case "min":
+            return x.amin(-1, keepdim=True)
+        case "standardize":
+            off = x - x.mean(-1, keepdim=True)
+            return off / (off.square().mean(-1, keepdim=True) + eps).sqrt()
+        case "softmax":
+            return x.softmax(-1)
+        case _:
+            return x.log_softmax(-1)
+
+
+def take(values: dict[int, Tensor], read: Read) -> Tensor:
+    """A read at every position of its reader, zeros where there is nothing.  # [B, Q, width]"""
+    at = torch.from_numpy(np.maximum(read.at, 0)).long()
+    part = values[read.value][:, :, read.start : read.start + read.width]
+    rows = part[:, at]
+    if (read.at < 0).any():
+        rows = rows * torch.from_numpy(read.at >= 0)[:, None]
+    return rows
+
+
+def constant(c: Constant) -> Tensor:
+    """[1, Q, width]"""
+    return torch.from_numpy(c.rows[c.which])[None]

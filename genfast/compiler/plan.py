@@ -1,0 +1,83 @@
+"""The plan: which kernel computes which positions when. Made by schedule.py, carried out by the engines.
+
+Time goes in *ticks*. At tick t an engine (1) draws the sub-pixels whose tick is t, then (2) runs the launches of tick t
+in order. Launches of tick -1 come before the first draw: they read conditions and constants only.
+With ``slope`` s, channel c of pixel (y, x) is drawn at tick (x + s * y) * C + c: slope W is raster order, and a smaller
+one is a wavefront, in which several rows are under way at once.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from genfast.compiler.program import Constant, Copy, Linear, Lookup, Program, Read, Reduce
+
+
+@dataclass(frozen=True, eq=False)
+class Slice:
+    """Numbers start .. start + width - 1 of a register, for each position. (Width 1 serves every lane.)"""
+
+    register: int
+    start: int
+    width: int
+
+
+Argument = Slice | Read | Constant
+
+
+@dataclass(frozen=True, eq=False)
+class Instruction:
+    """The next register = op(args), number by number; ``width`` numbers a position. op: see program.OPS."""
+
+    op: str
+    args: tuple[Argument, ...]
+    width: int
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """Writes a whole register to a value. (The register is as wide as the value has channels.)"""
+
+    register: int
+    value: int
+
+
+@dataclass(frozen=True, eq=False)
+class Kernel:
+    """Steps that run together, position by position, so that what lies between them is never stored.
+
+    With a head, register 0 is its result (head.out says which value that is; it is stored only if ``stores`` says so);
+    the instructions make the next registers, in order. A position q of the kernel is position q of every value it
+    stores, and indexes every table in it.
+    """
+
+    name: str
+    head: Linear | Lookup | Reduce | Copy | None
+    body: tuple[Instruction, ...]
+    stores: tuple[Store, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A program, scheduled.
+
+    kernels: in an order in which they can run within a tick.
+    launch_tick, launch_kernel, launch_begin, launch_end: int32 [L], sorted by tick, then kernel: launch i computes
+    positions order[k][begin:end] of kernel k.
+    slots[v]: int32 [positions of v], the slot in value v's cache that holds a position (-1: never needed). Slots are
+    used again as soon as nothing will read them. slot_count[v]: how many there are.
+    draw_tick: int32 [C, H * W].
+    """
+
+    program: Program
+    slope: int
+    ticks: int
+    kernels: tuple[Kernel, ...]
+    order: tuple[np.ndarray, ...]
+    launch_tick: np.ndarray
+    launch_kernel: np.ndarray
+    launch_begin: np.ndarray
+    launch_end: np.ndarray
+    slots: tuple[np.ndarray, ...]
+    slot_count: tuple[int, ...]
+    draw_tick: np.ndarray

@@ -1,0 +1,158 @@
+"""The eager engine: a Plan carried out in PyTorch, launch by launch. It defines what a Plan means.
+
+It runs on any device and in any floating dtype, computes each cell once, and costs Python's time for every launch: the
+cpu engine does the same in C++.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genfast.compiler.evaluate import TORCH_OPS, condition_table, reduce
+from genfast.compiler.plan import Argument, Kernel, Plan, Slice
+from genfast.compiler.program import Constant, Copy, Linear, Lookup, Read, Reduce
+from genfast.likelihoods import Likelihood
+from genfast.sampling.request import Request
+
+
+class EagerEngine:
+    """Runs a plan on a device. Made once for a plan; ``start`` makes a run over a batch."""
+
+    def __init__(self, plan: Plan, likelihood: Likelihood, device: torch.device, dtype: torch.dtype) -> None:
+        self.plan, self.likelihood, self.device, self.dtype = plan, likelihood, device, dtype
+        bounds = np.searchsorted(plan.launch_tick, np.arange(-1, plan.ticks + 1))
+        self.first_launch = bounds  # of tick t: launches first_launch[t + 1] .. first_launch[t + 2] - 1
+        self.drawn_at: list[list[tuple[int, int]]] = [[] for _ in range(plan.ticks)]
+        for c, p in np.ndindex(*plan.draw_tick.shape):
+            self.drawn_at[plan.draw_tick[c, p]].append((c, p))
+        self.tensors: dict[int, Tensor] = {}  # constants of the plan on the device, by the identity of their arrays
+
+    def start(self, request: Request) -> "EagerRun":
+        return EagerRun(self, request)
+
+    def on_device(self, array: np.ndarray, dtype: torch.dtype) -> Tensor:
+        if id(array) not in self.tensors:
+            self.tensors[id(array)] = torch.from_numpy(array).to(self.device, dtype)
+        return self.tensors[id(array)]
+
+
+class EagerRun:
+    """One batch on its way. until_row(y) draws rows 0 .. y whole (and, in a wavefront, some of the rows after)."""
+
+    def __init__(self, engine: EagerEngine, request: Request) -> None:
+        self.engine, self.request = engine, request
+        plan, n = engine.plan, len(request.images)
+        values = plan.program.values
+        self.cache = [
+            torch.full((count, n, v.channels), torch.nan, dtype=engine.dtype, device=engine.device)
+            for v, count in zip(values, plan.slot_count, strict=True)
+        ]
+        for value, condition in zip(plan.program.conditions, request.conditions, strict=True):
+            slots = plan.slots[value]
+            self.cache[value][slots[slots >= 0]] = (
+                condition_table(condition).to(self.cache[value]).transpose(0, 1)[torch.from_numpy(slots >= 0)]
+            )
+        self.tick = 0
+        self._launches(-1)
+
+    def until_row(self, row: int) -> None:
+        width = self.engine.plan.program.image_shape[2]
+        last = int(self.engine.plan.draw_tick[:, : (row + 1) * width].max())
+        while self.tick <= last:
+            for c, p in self.engine.drawn_at[self.tick]:
+                self._draw(c, p)
+            self._launches(self.tick)
+            self.tick += 1
+
+    def _launches(self, tick: int) -> None:
+        plan = self.engine.plan
+        for i in range(self.engine.first_launch[tick + 1], self.engine.first_launch[tick + 2]):
+            k = plan.launch_kernel[i]
+            self._launch(plan.kernels[k], plan.order[k][plan.launch_begin[i] : plan.launch_end[i]])
+
+    def _draw(self, c: int, p: int) -> None:
+        plan, request = self.engine.plan, self.request
+        height, width = plan.program.image_shape[1:]
+        y, x = divmod(p, width)
+        params = self._take(plan.program.draws[c].params, np.array([p]))[0]  # [B, levels], or [B, 1] for bernoulli
+        if plan.program.likelihood == "bernoulli":
+            params = params[:, 0]
+        logits = self.engine.likelihood.level_logits(params)
+        known = request.known[:, p]
+        drawn = request.images[:, c, y, x].long()
+        if not bool(known.all()):
+            fresh = self.engine.likelihood.draw(
+                params, request.uniforms[:, c, y, x], request.temperature, request.top_k, request.top_p
+            )
+            drawn = torch.where(known, drawn, fresh)
+        request.images[:, c, y, x] = drawn.to(torch.uint8)
+        if request.log_probs is not None:
+            request.log_probs[:, c, p] = logits.double().log_softmax(1).gather(1, drawn[:, None])[:, 0]
+        if request.params is not None:
+            request.params[:, c, p] = params.reshape(len(params), -1).to(request.params.dtype)
+        value = plan.program.inputs[c]
+        slot = plan.slots[value][p]
+        if slot >= 0:
+            self.cache[value][slot, :, 0] = drawn.to(self.engine.dtype)
+
+    def _launch(self, kernel: Kernel, q: np.ndarray) -> None:
+        """Positions q of a kernel; registers are [positions, B, width]."""
+        registers = [] if kernel.head is None else [self._head(kernel.head, q)]
+        n = len(self.request.images)
+        for instruction in kernel.body:
+            args = [self._argument(a, registers, q) for a in instruction.args]
+            result = TORCH_OPS[instruction.op](*args).to(self.engine.dtype)
+            registers.append(result.expand(len(q), n, instruction.width))
+        for store in kernel.stores:
+            slots = self.engine.plan.slots[store.value][q]
+            there = slots >= 0
+            self.cache[store.value][slots[there]] = registers[store.register][torch.from_numpy(there)]
+
+    def _head(self, head: Linear | Lookup | Reduce | Copy, q: np.ndarray) -> Tensor:
+        engine = self.engine
+        match head:
+            case Linear():
+                total = self._constant(head.bias, q).expand(len(q), len(self.request.images), -1)
+                if not head.taps:
+                    return total
+                rows = torch.cat([self._take(t.read, q) for t in head.taps], -1)
+                weights = torch.cat([engine.on_device(t.weight, engine.dtype) for t in head.taps])
+                return rows @ weights + total
+            case Lookup():
+                table = engine.on_device(head.table, engine.dtype)
+                return table[self._take(head.index, q)[..., 0].long().clamp(0, len(table) - 1)]
+            case Reduce():
+                return reduce(head.kind, torch.cat([self._take(r, q) for r in head.reads], -1), head.eps)
+            case Copy():
+                width = engine.plan.program.values[head.out].channels
+                shape = (len(q), len(self.request.images), width)
+                total = torch.full(shape, torch.nan, dtype=engine.dtype, device=engine.device)
+                for start, piece in zip(head.starts, head.pieces, strict=True):
+                    if isinstance(piece, Constant):
+                        rows = self._constant(piece, q)
+                        total[..., start : start + max(rows.shape[-1], 1)] = rows
+                    else:
+                        there = torch.from_numpy(piece.at[q] >= 0)
+                        total[there, :, start : start + piece.width] = self._take(piece, q)[there]
+                return total
+
+    def _argument(self, arg: Argument, registers: Sequence[Tensor], q: np.ndarray) -> Tensor:
+        if isinstance(arg, Slice):
+            return registers[arg.register][..., arg.start : arg.start + arg.width]
+        return self._take(arg, q) if isinstance(arg, Read) else self._constant(arg, q)
+
+    def _take(self, read: Read, q: np.ndarray) -> Tensor:
+        """A read at positions q, zeros where there is nothing.  # [positions, B, width]"""
+        at = read.at[q]
+        slots = np.where(at >= 0, self.engine.plan.slots[read.value][at], 0)
+        rows = self.cache[read.value][torch.from_numpy(slots).long(), :, read.start : read.start + read.width]
+        if (at < 0).any():
+            rows = rows.masked_fill(torch.from_numpy(at < 0).to(rows.device)[:, None, None], 0)
+        return rows
+
+    def _constant(self, constant: Constant, q: np.ndarray) -> Tensor:
+        """[positions, 1, width]"""
+        rows = self.engine.on_device(constant.rows, self.engine.dtype)
+        return rows[torch.from_numpy(constant.which[q]).long()][:, None]
