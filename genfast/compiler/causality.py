@@ -70,10 +70,12 @@ def find_leaks(program: Program, opaque: list[Opaque]) -> list[Leak]:
 def culprit(program: Program, last: list[np.ndarray], path: tuple[Link, ...], channel: int) -> str:
     """The first layer on the path whose output, at a pixel, reads that pixel's own channel or anything after it.
 
-    A feature map of another size than the image has no pixel of its own; if no other layer is to blame, the last is.
+    What only encodes a pixel is not to blame. A feature map of another size than the image has no pixel of its own; if
+    no other layer is to blame, the last is.
     """
     channels, height, width = program.image_shape
-    for link in path:
+    encoding = next((i for i, link in enumerate(path) if not link.only), 0)
+    for link in path[encoding:]:
         own = link.position * channels + channel
         if program.values[link.value].positions == height * width and last[link.value][link.position] >= own:
             return link.layer

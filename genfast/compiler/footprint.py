@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from genfast.compiler.builder import Opaque
-from genfast.compiler.program import Program, Read, Step, reads_of
+from genfast.compiler.program import Lookup, Pointwise, Program, Read, Step, reads_of
 
 NEVER = np.int64(-1)
 
@@ -68,12 +68,16 @@ def needed(program: Program, start: list[np.ndarray] | None = None) -> list[np.n
 
 @dataclass(frozen=True)
 class Link:
-    """One step of an explanation: the layer, what it does, and where on its feature map."""
+    """One step of an explanation: the layer, what it does, and where on its feature map.
+
+    only: it reads nothing else than the link before.
+    """
 
     layer: str
     operation: str
     value: int
     position: int
+    only: bool = False
 
 
 def chain(program: Program, last: list[np.ndarray], value: int, position: int) -> list[Link]:
@@ -82,7 +86,8 @@ def chain(program: Program, last: list[np.ndarray], value: int, position: int) -
     links: list[Link] = []
     while value in makers:
         step = makers[value]
-        links.append(Link(program.values[value].layer, describe(step), value, position))
+        only = isinstance(step, Pointwise | Lookup) and len(list(reads_of(step))) == 1
+        links.append(Link(program.values[value].layer, describe(step), value, position, only))
         target = last[value][position]
         for read in reads(step):
             candidates = read.at if isinstance(step, Opaque) else read.at[position : position + 1]

@@ -198,6 +198,8 @@ class Tracer(TorchDispatchMode):
             stack.callback(leave(lambda module, inputs, outputs: (self.stack.pop(), None)[1]).remove)
             for method in ("numpy", "tolist", "__array__"):
                 stack.enter_context(mock.patch.object(Tensor, method, self._guard(method, getattr(Tensor, method))))
+            # What a module leaves out while it is compiled (checks of its input, say) is left out here too.
+            stack.enter_context(mock.patch.object(torch.compiler, "is_compiling", lambda: True))
             stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
             torch.backends.mha.set_fastpath_enabled(False)
             stack.enter_context(torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH))

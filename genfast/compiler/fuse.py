@@ -3,8 +3,8 @@
 Every step that is not elementwise heads a kernel of its own. An elementwise step joins the kernel of one of its
 operands if it reads that kernel at its own position only, if that makes no other reader of the kernel wait (the step
 cannot run any later than the kernel can, or nobody else reads the kernel), and if none of its other operands waits for
-the kernel. Of several such kernels it joins the one that is ready last: the others may then run earlier, many cells at a
-time.
+the kernel. Of several such kernels it joins the one that is ready last: the others may then run earlier, many cells at
+a time.
 """
 
 from collections.abc import Sequence
