@@ -197,8 +197,7 @@ def _batch_norm(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, An
     names = [a.name for a in func._schema.arguments]
     given = dict(zip(names, args, strict=False)) | kwargs
     if given.get("training", False) or given.get("running_mean") is None:
-        raise ImagesMixed("batch norm with the statistics of the batch"), and keep running statistics"
-        )
+        raise ImagesMixed("batch norm with the statistics of the batch")
     shape = [1, -1] + [1] * (args[0].dim() - 2)
     variance, mean = given["running_var"].double(), given["running_mean"].double()
     scale = torch.rsqrt(variance + given["eps"])

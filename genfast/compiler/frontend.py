@@ -199,7 +199,7 @@ class Tracer(TorchDispatchMode):
             for method in ("numpy", "tolist", "__array__"):
                 stack.enter_context(mock.patch.object(Tensor, method, self._guard(method, getattr(Tensor, method))))
             # What a module leaves out while it is compiled (checks of its input, say) is left out here too.
-            stack.enter_context(mock.patch.object(torch.compiler, "is_compiling", lambda: True))
+            stack.enter_context(mock.patch.object(torch.compiler, "is_compiling", return_value=True))
             stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
             torch.backends.mha.set_fastpath_enabled(False)
             stack.enter_context(torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH))
