@@ -15,12 +15,15 @@
 #if defined(__AVX512F__)
 #define GENFAST_VECTOR_BYTES 64
 #define GENFAST_TILE_ROWS 14  // 14 x 2 accumulators + 2 weights + 1 broadcast fill the 32 registers
+#define GENFAST_NARROW_TILE_ROWS 14
 #elif defined(__AVX2__)
 #define GENFAST_VECTOR_BYTES 32
 #define GENFAST_TILE_ROWS 6  // 6 x 2 + 2 + 1 of 16 registers
+#define GENFAST_NARROW_TILE_ROWS 12  // one vector wide: 12 + 1 + 1
 #else
 #define GENFAST_VECTOR_BYTES 16
 #define GENFAST_TILE_ROWS 6
+#define GENFAST_NARROW_TILE_ROWS 12
 #endif
 
 #define GENFAST_INLINE inline __attribute__((always_inline))

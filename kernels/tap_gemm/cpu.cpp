@@ -1,6 +1,7 @@
 // The register tile: GENFAST_TILE_ROWS x 2 vectors of accumulators, each weight vector loaded once per k for all rows, each
 // element of a broadcast once for two vectors. With 14 x 32 floats it needs 128 bytes of weights for 28 multiply-adds (14 cycles),
-// which an L2 cache delivers, so panels are streamed and never blocked.
+// which an L2 cache delivers, so panels are streamed and never blocked. A panel of which the output fills no more than one vector
+// takes a tile one vector wide.
 #include "tap_gemm/cpu.h"
 
 #include "common/simd.h"
@@ -8,9 +9,11 @@
 namespace genfast::GENFAST_ISA {
 namespace {
 
-constexpr int kVectors = 2;
+constexpr int kVectors = 2;  // of a whole panel
 template <class T>
 constexpr int kPanel = kVectors * kLanes<T>;
+template <int V>
+constexpr int kTileRows = V == 1 ? GENFAST_NARROW_TILE_ROWS : GENFAST_TILE_ROWS;
 
 // Rows of a are pixels: k is contiguous. Every third row has a pointer of its own, and the two after it are one and two row
 // lengths further on, which x86 addresses for free; left alone, the compiler keeps a pointer for every row and spills.
@@ -32,64 +35,65 @@ struct RowPointers {
   }
 };
 
-template <class T, int R, class Element>
-GENFAST_INLINE void multiply_add(typename Vector<T>::type (&acc)[R][kVectors], const T* w, Element a) {
-  typename Vector<T>::type b[kVectors];
+template <class T, int R, int V, class Element>
+GENFAST_INLINE void multiply_add(typename Vector<T>::type (&acc)[R][V], const T* w, Element a) {
+  typename Vector<T>::type b[V];
 #pragma GCC unroll 4
-  for (int v = 0; v < kVectors; v++) b[v] = load(w + v * kLanes<T>);
+  for (int v = 0; v < V; v++) b[v] = load(w + v * kLanes<T>);
 #pragma GCC unroll 16
   for (int r = 0; r < R; r++) {
     const T x = a(r);
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; v++) acc[r][v] += x * b[v];
+    for (int v = 0; v < V; v++) acc[r][v] += x * b[v];
   }
 }
 
-template <class T, int R>
-GENFAST_INLINE void store_sums(const typename Vector<T>::type (&acc)[R][kVectors], T* sums) {
+template <class T, int R, int V>
+GENFAST_INLINE void store_sums(const typename Vector<T>::type (&acc)[R][V], T* sums) {
 #pragma GCC unroll 16
   for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-    for (int v = 0; v < kVectors; v++) store(sums + r * kPanel<T> + v * kLanes<T>, acc[r][v]);
+    for (int v = 0; v < V; v++) store(sums + (r * V + v) * kLanes<T>, acc[r][v]);
 }
 
 // The two summations are functions of their own, with nothing else in them: with the epilogue in the same function the compiler
 // spills accumulators inside the loop, which costs a third of the speed. Every loop over acc is unrolled, or it would live in memory.
-template <class T, int R>
+template <class T, int R, int V>
 __attribute__((noinline)) void sum_rows_of_pixels(const TapGemm<T>& g, int64_t m, T* sums) {
-  typename Vector<T>::type acc[R][kVectors] = {};
+  typename Vector<T>::type acc[R][V] = {};
   for (int64_t t = 0; t < g.num_taps; t++) {
-    RowPointers<T, R> a(g.a + g.taps[t].a + m * g.a_row, g.a_row);
-    const T* w = g.w + g.taps[t].w;
-    int64_t k = g.taps[t].depth;
+    const Tap& tap = g.taps[t];
+    RowPointers<T, R> a(g.a + tap.a + m * tap.a_row, tap.a_row);
+    const T* w = g.w + tap.w * g.w_k;
+    int64_t k = tap.depth;
     for (; k >= 4; k -= 4) {
 #pragma GCC unroll 4
-      for (int u = 0; u < 4; u++) multiply_add<T, R>(acc, w + u * g.w_k, [&](int r) { return a.at(r, u); });
+      for (int u = 0; u < 4; u++) multiply_add<T, R, V>(acc, w + u * g.w_k, [&](int r) { return a.at(r, u); });
       a.advance(4);
       w += 4 * g.w_k;
     }
     for (; k > 0; k--) {
-      multiply_add<T, R>(acc, w, [&](int r) { return a.at(r, 0); });
+      multiply_add<T, R, V>(acc, w, [&](int r) { return a.at(r, 0); });
       a.advance(1);
       w += g.w_k;
     }
   }
-  store_sums<T, R>(acc, sums);
+  store_sums<T, R, V>(acc, sums);
 }
 
-template <class T, int R>
+template <class T, int R, int V>
 __attribute__((noinline)) void sum_columns_of_channels(const TapGemm<T>& g, int64_t m, T* sums) {
-  typename Vector<T>::type acc[R][kVectors] = {};
+  typename Vector<T>::type acc[R][V] = {};
   for (int64_t t = 0; t < g.num_taps; t++) {
     const T* a = g.a + g.taps[t].a + m;
-    const T* w = g.w + g.taps[t].w;
+    const T* w = g.w + g.taps[t].w * g.w_k;
     for (int64_t k = g.taps[t].depth; k > 0; k--) {
-      multiply_add<T, R>(acc, w, [&](int r) { return a[r]; });
+      multiply_add<T, R, V>(acc, w, [&](int r) { return a[r]; });
       a += g.a_k;
       w += g.w_k;
     }
   }
-  store_sums<T, R>(acc, sums);
+  store_sums<T, R, V>(acc, sums);
 }
 
 template <class T>
@@ -100,41 +104,50 @@ GENFAST_INLINE void finish_row(const T* sum, const T* plus, T* to, int64_t colum
     for (int64_t n = 0; n < columns; n++) to[n] = sum[n];
 }
 
-// Rows [m, m + R) of the panel. What the sum is added to joins last: a large bias at the start would cost every partial sum its
-// low bits. A panel that is wider than the output is never written past its end.
-template <class T, int R>
+// Rows [m, m + R) of V vectors of columns. What the sum is added to joins last: a large bias at the start would cost every partial
+// sum its low bits. A panel that is wider than the output is never written past its end.
+template <class T, int R, int V>
 void tile(const TapGemm<T>& g, int64_t m) {
-  alignas(64) T sums[R * kPanel<T>];
+  constexpr int kColumns = V * kLanes<T>;
+  alignas(64) T sums[R * kColumns];
   if (g.a_k == 1)
-    sum_rows_of_pixels<T, R>(g, m, sums);
+    sum_rows_of_pixels<T, R, V>(g, m, sums);
   else
-    sum_columns_of_channels<T, R>(g, m, sums);
+    sum_columns_of_channels<T, R, V>(g, m, sums);
   for (int64_t r = 0; r < R; r++) {
-    const T* sum = sums + r * kPanel<T>;
+    const T* sum = sums + r * kColumns;
     T* to = g.out + (m + r) * g.out_row;
     const T* plus = g.add == Add::kNothing ? nullptr : g.add == Add::kBias ? g.bias : to;
-    if (g.columns == kPanel<T>)  // a constant, so that this is a few vector instructions
-      finish_row(sum, plus, to, kPanel<T>);
+    if (g.columns == kColumns)  // a constant, so that this is a few vector instructions
+      finish_row(sum, plus, to, kColumns);
     else
       finish_row(sum, plus, to, g.columns);
   }
 }
 
-template <class T, int R>
+template <class T, int R, int V>
 GENFAST_INLINE void tile_of(int64_t rows, const TapGemm<T>& g, int64_t m) {
-  if (rows == R) return tile<T, R>(g, m);
-  if constexpr (R > 1) tile_of<T, R - 1>(rows, g, m);
+  if (rows == R) return tile<T, R, V>(g, m);
+  if constexpr (R > 1) tile_of<T, R - 1, V>(rows, g, m);
 }
 
 // Rows are split evenly: 32 rows in tiles of at most 14 are 11 + 11 + 10, not 14 + 14 + 4.
-template <class T>
-GENFAST_INLINE void all_tiles(const TapGemm<T>& g) {
-  const int64_t tiles = (g.rows + GENFAST_TILE_ROWS - 1) / GENFAST_TILE_ROWS;
-  for (int64_t i = 0, m = 0; i < tiles; i++) {
-    const int64_t rows = (g.rows - m) / (tiles - i);
-    tile_of<T, GENFAST_TILE_ROWS>(rows, g, m);
+template <class T, int V>
+GENFAST_INLINE void tiles(const TapGemm<T>& g) {
+  const int64_t count = (g.rows + kTileRows<V> - 1) / kTileRows<V>;
+  for (int64_t i = 0, m = 0; i < count; i++) {
+    const int64_t rows = (g.rows - m) / (count - i);
+    tile_of<T, kTileRows<V>, V>(rows, g, m);
     m += rows;
   }
+}
+
+template <class T>
+GENFAST_INLINE void all_tiles(const TapGemm<T>& g) {
+  if (g.columns <= kLanes<T>)
+    tiles<T, 1>(g);
+  else
+    tiles<T, kVectors>(g);
 }
 
 }  // namespace

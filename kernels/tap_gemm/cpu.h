@@ -1,8 +1,9 @@
-// tap_gemm on a CPU: out[m, :] = added + sum over taps t, k < depth_t of a[t.a + m * a_row + k * a_k] * w[t.w + k * w_k + :]
+// tap_gemm on a CPU: out[m, :] = added + sum over taps t, k < depth_t of a[t.a + m * t.a_row + k * a_k] * w[(t.w + k) * w_k + :]
 //
 // One call computes `rows` rows of one panel of at most panel_bytes / sizeof(T) columns. Pointers are raw; nothing is allocated.
-//   a      any layout in which either a_k == 1 (rows of pixels) or a_row == 1 (columns of channels: weight gradients)
-//   w      a whole panel of consecutive columns for each k, w_k apart; those past `columns` must be readable
+//   a      any layout in which either a_k == 1 (rows of pixels) or every a_row == 1 (columns of channels: weight gradients)
+//   w      a whole panel of consecutive columns for each k, w_k apart, or half a panel where `columns` fill no more; those past
+//          `columns` must be readable. Half a panel costs half.
 //   out    `columns` values a row, rows out_row apart; may alias neither a nor w
 // The sum runs over taps in the order given, and over k from 0, in one accumulator for each output: the result depends
 // on neither the batch, nor the position in it, nor the number of threads, to the bit.
@@ -14,9 +15,10 @@
 namespace genfast {
 
 struct Tap {
-  ptrdiff_t a;    // offset of the tap's first element, in elements from TapGemm::a
-  ptrdiff_t w;    // offset of the tap's first row of weights, in elements from TapGemm::w
-  int64_t depth;  // how many k this tap sums over
+  ptrdiff_t a;      // offset of the tap's first element, in elements from TapGemm::a
+  int64_t w;        // the tap's first row of weights
+  int64_t depth;    // how many k this tap sums over
+  ptrdiff_t a_row;  // from one row of the tap to the next; each tap may read another map
 };
 
 enum class Add { kNothing, kBias, kOutput };  // what the sum is added to before it is stored
@@ -27,7 +29,7 @@ struct TapGemm {
   const T* w;
   const Tap* taps;
   int64_t num_taps;
-  int64_t a_row, a_k, w_k;
+  int64_t a_k, w_k;
   T* out;
   int64_t out_row;
   int64_t rows, columns;

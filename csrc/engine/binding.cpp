@@ -1,0 +1,374 @@
+// _C.Engine and _C.Run: numpy arrays in, numpy arrays written. genfast/sampling/cpu.py makes the specification from a Plan.
+#include "engine/binding.h"
+
+#include <pybind11/numpy.h>
+#include <pybind11/stl.h>
+
+#include <cstring>
+
+#include "engine/cpu_kernels.h"
+#include "engine/run.h"
+
+namespace py = pybind11;
+
+namespace genfast::engine {
+namespace {
+
+// ---- arrays and dictionaries, checked ----
+
+template <class T>
+py::array_t<T> array(py::handle object, const char* name, std::vector<int64_t> shape) {
+  const auto refuse = [&](const std::string& why) { throw Refusal(std::string(name) + " " + why + "."); };
+  if (!py::isinstance<py::array>(object)) refuse("must be a numpy array");
+  const auto a = py::reinterpret_borrow<py::array>(object);
+  if (!a.dtype().is(py::dtype::of<T>()) && !a.dtype().equal(py::dtype::of<T>()))
+    refuse("must be of dtype " + std::string(py::str(py::dtype::of<T>())) + ", not " + std::string(py::str(a.dtype())));
+  if (!(a.flags() & py::array::c_style)) refuse("must be contiguous");
+  if (a.ndim() != int64_t(shape.size())) refuse("must have " + std::to_string(shape.size()) + " dimensions, not " + std::to_string(a.ndim()));
+  for (size_t i = 0; i < shape.size(); i++)
+    if (shape[i] >= 0 && a.shape(i) != shape[i])
+      refuse("must have " + std::to_string(shape[i]) + " in dimension " + std::to_string(i) + ", not " + std::to_string(a.shape(i)));
+  return py::reinterpret_borrow<py::array_t<T>>(object);
+}
+
+template <class T>
+std::vector<T> numbers(py::handle object, const char* name) {
+  const auto a = array<T>(object, name, {-1});
+  return {a.data(), a.data() + a.size()};
+}
+
+template <class T>
+std::vector<T> matrix(py::handle object, const char* name, int64_t* rows, int64_t* columns) {
+  const auto a = array<T>(object, name, {-1, -1});
+  *rows = a.shape(0);
+  *columns = a.shape(1);
+  return {a.data(), a.data() + a.size()};
+}
+
+py::object get(py::handle object, const char* key) {
+  if (!py::isinstance<py::dict>(object)) throw Refusal(std::string("Where \"") + key + "\" was expected is no dict.");
+  const auto dict = py::reinterpret_borrow<py::dict>(object);
+  if (!dict.contains(key)) throw Refusal(std::string("The specification has no \"") + key + "\".");
+  return dict[key];
+}
+
+template <class T>
+T get_as(py::handle object, const char* key) {
+  try {
+    return get(object, key).cast<T>();
+  } catch (const py::cast_error&) {
+    throw Refusal(std::string("\"") + key + "\" is of the wrong type.");
+  }
+}
+
+py::list get_list(py::handle object, const char* key) { return get_as<py::list>(object, key); }
+
+template <class Enum, size_t N>
+Enum named(const std::string& name, const char* const (&names)[N], const char* what) {
+  for (size_t i = 0; i < N; i++)
+    if (name == names[i]) return Enum(i);
+  throw Refusal(std::string("There is no ") + what + " \"" + name + "\".");
+}
+
+#define GENFAST_STRING_OF_OP(NAME, ARGS) #NAME,
+const char* const kOps[] = {GENFAST_POINTWISE_OPS(GENFAST_STRING_OF_OP)};
+#undef GENFAST_STRING_OF_OP
+#define GENFAST_STRING_OF_KIND(NAME) #NAME,
+const char* const kReductions[] = {GENFAST_REDUCE_KINDS(GENFAST_STRING_OF_KIND)};
+#undef GENFAST_STRING_OF_KIND
+const char* const kHeads[] = {"none", "linear", "lookup", "reduce", "copy"};
+const char* const kSources[] = {"slice", "read", "constant"};
+
+// ---- the specification ----
+
+Read parse_read(py::handle spec) {
+  return {get_as<int32_t>(spec, "value"), get_as<int32_t>(spec, "start"), get_as<int32_t>(spec, "width"),
+          numbers<int32_t>(get(spec, "at"), "The table of a read"), {}};
+}
+
+Argument parse_argument(py::handle spec) {
+  return {named<From>(get_as<std::string>(spec, "from"), kSources, "source"), get_as<int32_t>(spec, "index"),
+          get_as<int32_t>(spec, "start"), get_as<int32_t>(spec, "width")};
+}
+
+Head parse_head(py::handle spec) {
+  Head head;
+  head.kind = named<HeadKind>(get_as<std::string>(spec, "kind"), kHeads, "head");
+  if (head.kind == HeadKind::kNone) return head;
+  head.width = get_as<int32_t>(spec, "width");
+  for (py::handle a : get_list(spec, "reads")) head.reads.push_back(parse_argument(a));
+  int64_t columns = 0;
+  if (head.kind == HeadKind::kLinear || head.kind == HeadKind::kLookup) {
+    head.weight = matrix<float>(get(spec, "weight"), "The weights", &head.entries, &columns);
+    if (columns != head.width) throw Refusal("The weights have " + std::to_string(columns) + " columns instead of " + std::to_string(head.width) + ".");
+  }
+  if (head.kind == HeadKind::kLinear) head.bias = get_as<int32_t>(spec, "bias");
+  if (head.kind == HeadKind::kReduce) {
+    head.reduce = named<ReduceKind>(get_as<std::string>(spec, "reduce"), kReductions, "reduction");
+    head.eps = get_as<float>(spec, "eps");
+  }
+  if (head.kind == HeadKind::kCopy) head.starts = numbers<int32_t>(get(spec, "starts"), "The starts of a copy");
+  return head;
+}
+
+Kernel parse_kernel(py::handle spec) {
+  Kernel k;
+  k.name = get_as<std::string>(spec, "name");
+  k.positions = get_as<int64_t>(spec, "positions");
+  k.order = numbers<int32_t>(get(spec, "order"), "The order of a kernel");
+  for (py::handle r : get_list(spec, "reads")) k.reads.push_back(parse_read(r));
+  for (py::handle c : get_list(spec, "constants")) {
+    Constant constant;
+    constant.rows = matrix<float>(get(c, "rows"), "A constant", &constant.count, &constant.width);
+    constant.which = numbers<int32_t>(get(c, "which"), "The table of a constant");
+    k.constants.push_back(std::move(constant));
+  }
+  k.head = parse_head(get(spec, "head"));
+  for (py::handle i : get_list(spec, "body")) {
+    Instruction instruction;
+    instruction.op = named<PointwiseOp>(get_as<std::string>(i, "op"), kOps, "operation");
+    instruction.width = get_as<int32_t>(i, "width");
+    for (py::handle a : get_list(i, "args")) instruction.args.push_back(parse_argument(a));
+    k.body.push_back(std::move(instruction));
+  }
+  int64_t rows = 0, columns = 0;
+  const auto stores = matrix<int32_t>(get(spec, "stores"), "The stores of a kernel", &rows, &columns);
+  if (columns != 2) throw Refusal("The stores of a kernel must be [stores, 2].");
+  for (int64_t s = 0; s < rows; s++) k.stores.push_back({stores[2 * s], stores[2 * s + 1]});
+  return k;
+}
+
+std::shared_ptr<const Program> parse(py::handle spec) {
+  auto p = std::make_shared<Program>();
+  const auto shape = numbers<int32_t>(get(spec, "image_shape"), "The image shape");
+  if (shape.size() != 3) throw Refusal("The image shape must be C, H, W.");
+  p->C = shape[0], p->H = shape[1], p->W = shape[2];
+  p->levels = get_as<int64_t>(spec, "levels");
+  p->ticks = get_as<int64_t>(spec, "ticks");
+  const auto likelihood = get_as<std::string>(spec, "likelihood");
+  if (likelihood != "bernoulli" && likelihood != "categorical") throw Refusal("The engine cannot draw from \"" + likelihood + "\".");
+  p->bernoulli = likelihood == "bernoulli";
+  for (py::handle v : get_list(spec, "values")) {
+    Value value;
+    value.channels = get_as<int64_t>(v, "channels");
+    value.slots = get_as<int64_t>(v, "slots");
+    value.slot = numbers<int32_t>(get(v, "slot"), "The slots of a value");
+    value.positions = int64_t(value.slot.size());
+    p->values.push_back(std::move(value));
+  }
+  p->inputs = numbers<int32_t>(get(spec, "inputs"), "The inputs");
+  p->conditions = numbers<int32_t>(get(spec, "conditions"), "The conditions");
+  for (py::handle k : get_list(spec, "kernels")) p->kernels.push_back(parse_kernel(k));
+  int64_t rows = 0, columns = 0;
+  const auto launches = matrix<int32_t>(get(spec, "launches"), "The launches", &rows, &columns);
+  if (columns != 4) throw Refusal("The launches must be [launches, 4].");
+  for (int64_t i = 0; i < rows; i++) p->launches.push_back({launches[4 * i], launches[4 * i + 1], launches[4 * i + 2], launches[4 * i + 3]});
+  for (py::handle r : get_list(spec, "draws")) p->draws.push_back(parse_read(r));
+  p->draw_tick = matrix<int32_t>(get(spec, "draw_tick"), "The ticks of the draws", &rows, &columns);
+  build(*p);
+  return p;
+}
+
+// ---- runs ----
+
+class PyRun {
+ public:
+  PyRun(std::shared_ptr<const Program> program, const Request& request, const Options& options, py::list kept)
+      : program_(program), kept_(std::move(kept)), run_(program, request, options) {}
+
+  void until_row(int64_t row) {
+    bool finished;
+    {
+      py::gil_scoped_release release;
+      finished = run_.until_row(row, [] {
+        py::gil_scoped_acquire acquire;
+        return PyErr_CheckSignals() != 0;
+      });
+    }
+    if (!finished) throw py::error_already_set();
+  }
+
+  py::dict profile() const {
+    const Profile profile = run_.profile();
+    py::list kernels;
+    for (size_t k = 0; k < profile.kernels.size(); k++) {
+      const auto& part = profile.kernels[k];
+      py::dict row;
+      row["name"] = program_->kernels[k].name;
+      row["gather"] = part.gather;
+      row["gemm"] = part.gemm;
+      row["body"] = part.body;
+      row["store"] = part.store;
+      kernels.append(row);
+    }
+    py::dict all;
+    all["kernels"] = kernels;
+    all["draws"] = profile.draws;
+    return all;
+  }
+
+ private:
+  std::shared_ptr<const Program> program_;
+  py::list kept_;  // the arrays that the run reads and writes
+  Run run_;
+};
+
+std::unique_ptr<PyRun> start(std::shared_ptr<const Program> p, py::object images, py::object known, py::object uniforms, py::list conditions,
+                             double temperature, int64_t top_k, double top_p, py::object log_probs, py::object params, int threads,
+                             bool profile, bool poison) {
+  Request r;
+  auto pixels_in = array<uint8_t>(images, "The images", {-1, p->C, p->H, p->W});
+  r.n = pixels_in.shape(0);
+  const int64_t pixels = p->H * p->W;
+  const auto writable = [](py::array& a, const char* name) {
+    if (!a.writeable()) throw Refusal(std::string(name) + " cannot be written to.");
+  };
+  writable(pixels_in, "The images");
+  r.images = pixels_in.mutable_data();
+  r.known = array<uint8_t>(known, "The mask of known pixels", {r.n, pixels}).data();
+  r.uniforms = array<double>(uniforms, "The uniforms", {r.n, p->C, pixels}).data();
+  if (conditions.size() != p->conditions.size())
+    throw Refusal("The network takes " + std::to_string(p->conditions.size()) + " conditions, not " + std::to_string(conditions.size()) + ".");
+  for (size_t i = 0; i < p->conditions.size(); i++) {
+    const Value& v = p->values[p->conditions[i]];
+    r.conditions.push_back(array<float>(conditions[i], "A condition", {r.n, v.positions, v.channels}).data());
+  }
+  r.temperature = temperature;
+  r.top_k = top_k;
+  r.top_p = top_p;
+  if (!log_probs.is_none()) {
+    auto a = array<double>(log_probs, "The log-probabilities", {r.n, p->C, pixels});
+    writable(a, "The log-probabilities");
+    r.log_probs = a.mutable_data();
+  }
+  if (!params.is_none()) {
+    auto a = array<float>(params, "The parameters", {r.n, p->C, pixels, p->params()});
+    writable(a, "The parameters");
+    r.params = a.mutable_data();
+  }
+  py::list kept;
+  for (const py::object& o : {images, known, uniforms, log_probs, params}) kept.append(o);
+  return std::make_unique<PyRun>(std::move(p), r, Options{threads, profile, poison}, std::move(kept));
+}
+
+struct Engine {
+  std::shared_ptr<const Program> program;
+};
+
+int64_t cache_bytes(const Engine& engine, int64_t n, int threads) {
+  if (n < 0 || n > 1 << 24 || threads < 1) throw Refusal("A batch needs a number of images and of threads.");
+  const Split split(n, threads);
+  int64_t total = 0;
+  for (int t = 0; t < split.teams; t++) total += 4 * engine.program->cache_floats(split.first(t + 1) - split.first(t));
+  return total;
+}
+
+// ---- kernels by themselves, for tests ----
+
+// Rows padded as the kernels want them.
+std::vector<float> padded_rows(const py::array_t<float>& a, int64_t* row) {
+  *row = (a.shape(1) + kRowPadding - 1) / kRowPadding * kRowPadding;
+  std::vector<float> rows(a.shape(0) * *row + kRowPadding);
+  for (int64_t m = 0; m < a.shape(0); m++) std::memcpy(rows.data() + m * *row, a.data() + m * a.shape(1), a.shape(1) * sizeof(float));
+  return rows;
+}
+
+py::array_t<float> unpadded(const std::vector<float>& rows, int64_t row, int64_t count, int64_t width) {
+  py::array_t<float> out({count, width});
+  for (int64_t m = 0; m < count; m++) std::memcpy(out.mutable_data() + m * width, rows.data() + m * row, width * sizeof(float));
+  return out;
+}
+
+py::array_t<float> pointwise(const std::string& name, py::list arrays) {
+  const auto op = named<PointwiseOp>(name, kOps, "operation");
+  static constexpr int kArity[] = {
+#define GENFAST_ARITY_OF_OP(NAME, ARGS) ARGS,
+      GENFAST_POINTWISE_OPS(GENFAST_ARITY_OF_OP)
+#undef GENFAST_ARITY_OF_OP
+  };
+  if (int(arrays.size()) != kArity[int(op)]) throw Refusal(name + " takes " + std::to_string(kArity[int(op)]) + " arguments.");
+  std::vector<py::array_t<float>> given;
+  int64_t rows = 1, width = 1;
+  for (py::handle a : arrays) {
+    given.push_back(array<float>(a, "An argument", {-1, -1}));
+    rows = std::max<int64_t>(rows, given.back().shape(0));
+    width = std::max<int64_t>(width, given.back().shape(1));
+  }
+  std::vector<std::vector<float>> memory;
+  PointwiseArg args[3];
+  for (size_t i = 0; i < given.size(); i++) {
+    if ((given[i].shape(0) != 1 && given[i].shape(0) != rows) || (given[i].shape(1) != 1 && given[i].shape(1) != width))
+      throw Refusal("The arguments of " + name + " do not broadcast.");
+    int64_t row;
+    memory.push_back(padded_rows(given[i], &row));
+    args[i] = {memory.back().data(), given[i].shape(0) == 1 ? 0 : row, given[i].shape(1) == 1 && width > 1 ? 0 : 1};
+  }
+  const int64_t out_row = (width + kRowPadding - 1) / kRowPadding * kRowPadding;
+  std::vector<float> out(rows * out_row + kRowPadding);
+  cpu_kernels().pointwise(op, args, out.data(), out_row, rows, width);
+  return unpadded(out, out_row, rows, width);
+}
+
+py::array_t<float> reduce(const std::string& kind, py::object x, float eps) {
+  const auto a = array<float>(x, "x", {-1, -1});
+  if (a.shape(1) < 1) throw Refusal("There is nothing to reduce.");
+  const auto k = named<ReduceKind>(kind, kReductions, "reduction");
+  int64_t row;
+  const auto rows = padded_rows(a, &row);
+  std::vector<float> out(a.shape(0) * row + kRowPadding);
+  cpu_kernels().reduce(k, rows.data(), row, out.data(), row, a.shape(0), a.shape(1), eps);
+  const bool one = k == ReduceKind::sum || k == ReduceKind::max || k == ReduceKind::min;
+  return unpadded(out, row, a.shape(0), one ? 1 : a.shape(1));
+}
+
+// levels: written where known is 0. Returns the log-probabilities, or None if some row is no distribution.
+py::object categorical(py::object logits, py::object levels, py::object known, py::object uniforms, bool bernoulli, double temperature,
+                       int64_t top_k, double top_p) {
+  const auto l = array<float>(logits, "logits", {-1, -1});
+  const int64_t rows = l.shape(0), count = bernoulli ? 2 : l.shape(1);
+  if (count < 1 || count > kMaxLevels || (bernoulli && l.shape(1) != 1)) throw Refusal("logits do not fit.");
+  auto level = array<uint8_t>(levels, "levels", {rows});
+  const auto is_known = array<uint8_t>(known, "known", {rows});
+  for (int64_t m = 0; m < rows; m++)
+    if (is_known.at(m) && level.at(m) >= count) throw Refusal("A known level is too large.");
+  const auto u = array<double>(uniforms, "uniforms", {rows});
+  py::array_t<double> log_prob(rows);
+  const bool drawn = cpu_kernels().categorical({l.data(), l.shape(1), rows, count, bernoulli, level.mutable_data(), 1, is_known.data(), 1,
+                                                u.data(), 1, log_prob.mutable_data(), 1, temperature, top_k, top_p});
+  return drawn ? py::object(log_prob) : py::none();
+}
+
+py::array_t<double> exp_doubles(py::object x) {
+  const auto a = array<double>(x, "x", {-1});
+  py::array_t<double> out(a.size());
+  cpu_kernels().exp_doubles(a.data(), out.mutable_data(), a.size());
+  return out;
+}
+
+}  // namespace
+
+void bind(py::module_& m) {
+  py::class_<PyRun>(m, "Run", "A batch on its way; made by Engine.start.")
+      .def("until_row", &PyRun::until_row, py::arg("row"), "Draws every sub-pixel of rows 0 .. row, without the GIL.")
+      .def("profile", &PyRun::profile, "Seconds by kernel and part, added up over the threads, if started with profile=True.");
+  py::class_<Engine>(m, "Engine", "A plan, checked and packed for this machine.")
+      .def(py::init([](py::dict spec) { return Engine{parse(spec)}; }), py::arg("spec"))
+      .def(
+          "start",
+          [](const Engine& engine, py::object images, py::object known, py::object uniforms, py::list conditions, double temperature,
+             int64_t top_k, double top_p, py::object log_probs, py::object params, int threads, bool profile, bool poison) {
+            return start(engine.program, images, known, uniforms, conditions, temperature, top_k, top_p, log_probs, params, threads, profile,
+                         poison);
+          },
+          py::arg("images"), py::arg("known"), py::arg("uniforms"), py::arg("conditions"), py::arg("temperature") = 1.0, py::arg("top_k") = 0,
+          py::arg("top_p") = 1.0, py::arg("log_probs") = py::none(), py::arg("params") = py::none(), py::arg("threads") = 1,
+          py::arg("profile") = false, py::arg("poison") = false)
+      .def("cache_bytes", &cache_bytes, py::arg("n"), py::arg("threads"), "Bytes that the caches of n images take.");
+  m.def("pointwise", &pointwise, "kernels/pointwise on float32 arrays [M, N], [M, 1] or [1, N].");
+  m.def("reduce", &reduce, py::arg("kind"), py::arg("x"), py::arg("eps") = 0.0f, "kernels/reduce on a float32 array [M, N].");
+  m.def("categorical", &categorical, py::arg("logits"), py::arg("levels"), py::arg("known"), py::arg("uniforms"), py::arg("bernoulli") = false,
+        py::arg("temperature") = 1.0, py::arg("top_k") = 0, py::arg("top_p") = 1.0, "kernels/categorical on arrays.");
+  m.def("exp_doubles", &exp_doubles, "exp as kernels/categorical computes it.");
+}
+
+}  // namespace genfast::engine

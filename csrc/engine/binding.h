@@ -1,0 +1,9 @@
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+namespace genfast::engine {
+
+void bind(pybind11::module_& m);  // Engine, Run, and the kernels that tests call by themselves
+
+}  // namespace genfast::engine

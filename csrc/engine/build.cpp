@@ -1,0 +1,311 @@
+// Checks a program and prepares it: slot tables, packed weights, scratch, and what happens at each tick.
+#include <algorithm>
+#include <cmath>
+
+#include "engine/cpu_kernels.h"
+#include "engine/program.h"
+
+namespace genfast::engine {
+namespace {
+
+constexpr int64_t kMost = int64_t(1) << 31;  // of positions, channels, slots, ...: products of two fit 64 bits
+constexpr int64_t kBlockBytes = 192 << 10;   // what a block of rows should take of an L2 cache, weights aside
+constexpr int64_t kFewRows = 24;
+constexpr int64_t kNarrowTap = 16;           // numbers: below, copying taps together is cheaper than a loop for each
+
+template <class... Parts>
+[[noreturn]] void refuse(const Parts&... parts) {
+  std::string text;
+  const auto add = [&](const auto& part) {
+    if constexpr (std::is_arithmetic_v<std::decay_t<decltype(part)>>)
+      text += std::to_string(part);
+    else
+      text += part;
+  };
+  (add(parts), ...);
+  throw Refusal(text);
+}
+
+template <class... Parts>
+void require(bool condition, const Parts&... parts) {
+  if (!condition) refuse(parts...);
+}
+
+int64_t padded(int64_t n) { return (n + kRowPadding - 1) / kRowPadding * kRowPadding; }
+
+class Builder {
+ public:
+  explicit Builder(Program& program) : p_(program) {}
+
+  void build() {
+    check_image();
+    check_values();
+    for (Kernel& k : p_.kernels) build_kernel(k);
+    check_launches();
+    build_draws();
+  }
+
+ private:
+  void check_image() const {
+    for (int64_t n : {p_.C, p_.H, p_.W}) require(n >= 1 && n < 1 << 20, "An image of ", p_.C, "x", p_.H, "x", p_.W, " cannot be drawn.");
+    require(p_.H * p_.W < kMost / p_.C, "An image of ", p_.C, "x", p_.H, "x", p_.W, " is too large.");
+    require(p_.levels >= 1 && p_.levels <= kMaxLevels, "The number of levels must be 1 to 256, not ", p_.levels, ".");
+    require(!p_.bernoulli || p_.levels == 2, "The bernoulli likelihood has 2 levels, not ", p_.levels, ".");
+    require(p_.ticks >= 0 && p_.ticks < kMost, "A plan cannot have ", p_.ticks, " ticks.");
+  }
+
+  void check_value(int64_t v, const char* what) const {
+    require(v >= 0 && v < int64_t(p_.values.size()), what, " names value ", v, ", but there are ", p_.values.size(), ".");
+  }
+
+  void check_values() const {
+    double bytes = 0;
+    for (size_t v = 0; v < p_.values.size(); v++) {
+      const Value& value = p_.values[v];
+      require(value.channels >= 1 && value.channels < kMost && value.positions >= 0 && value.positions < kMost && value.slots >= 0 &&
+                  value.slots < kMost && int64_t(value.slot.size()) == value.positions,
+              "Value ", v, " has impossible sizes.");
+      for (int32_t slot : value.slot) require(slot >= -1 && slot < value.slots, "Value ", v, " has a position in slot ", slot, " of ", value.slots, ".");
+      bytes += 4.0 * double(value.slots) * double(value.channels);
+    }
+    require(bytes < 1e13, "The caches of one image would take ", int64_t(bytes / 1e9), " GB.");
+    require(int64_t(p_.inputs.size()) == p_.C, "There are ", p_.inputs.size(), " inputs for ", p_.C, " channels.");
+    for (int32_t v : p_.inputs) {
+      check_value(v, "An input");
+      require(p_.values[v].channels == 1 && p_.values[v].positions == p_.H * p_.W, "Input value ", v, " is no channel of the image.");
+    }
+    for (int32_t v : p_.conditions) check_value(v, "A condition");
+  }
+
+  // positions: which of the reader's are ever used; only these must have a slot.
+  void build_read(Read& read, int64_t positions, const std::vector<int32_t>& used, const std::string& reader) const {
+    check_value(read.value, "A read");
+    const Value& value = p_.values[read.value];
+    require(read.start >= 0 && read.width >= 1 && read.start <= value.channels - read.width, reader, " reads channels ", read.start, " to ",
+            int64_t(read.start) + read.width - 1, " of value ", read.value, ", which has ", value.channels, ".");
+    require(int64_t(read.at.size()) == positions, reader, " has a read of ", read.at.size(), " positions instead of ", positions, ".");
+    read.slot.resize(read.at.size());
+    for (size_t q = 0; q < read.at.size(); q++) {
+      const int32_t at = read.at[q];
+      require(at >= -1 && at < value.positions, reader, " reads position ", at, " of value ", read.value, ", which has ", value.positions, ".");
+      read.slot[q] = at < 0 ? -1 : value.slot[at];
+    }
+    for (int32_t q : used)
+      require(read.at[q] < 0 || read.slot[q] >= 0, reader, " reads position ", read.at[q], " of value ", read.value, ", which has no slot.");
+    read.at = {};
+  }
+
+  void build_constant(Constant& c, int64_t positions, const std::string& name) const {
+    require(c.count >= 0 && c.width >= 1 && c.width < kMost && c.count < kMost && int64_t(c.rows.size()) == c.count * c.width, name,
+            " has a constant of impossible size.");
+    require(int64_t(c.which.size()) == positions, name, " has a constant for ", c.which.size(), " positions instead of ", positions, ".");
+    for (int32_t row : c.which) require(row >= 0 && row < c.count, name, " uses row ", row, " of a constant that has ", c.count, ".");
+    c.row = padded(c.width);
+    std::vector<float> rows(c.count * c.row + kRowPadding);
+    for (int64_t u = 0; u < c.count; u++) std::copy_n(c.rows.data() + u * c.width, c.width, rows.data() + u * c.row);
+    c.rows = std::move(rows);
+  }
+
+  void build_kernel(Kernel& k) {
+    require(k.positions >= 0 && k.positions < kMost, k.name, " has ", k.positions, " positions.");
+    for (int32_t q : k.order) require(q >= 0 && q < k.positions, k.name, " computes position ", q, " of ", k.positions, ".");
+    for (Read& read : k.reads) build_read(read, k.positions, k.order, k.name);
+    for (Constant& c : k.constants) build_constant(c, k.positions, k.name);
+    for (Argument& a : k.head.reads) check_source(k, a);
+    if (k.head.kind != HeadKind::kNone) {
+      require(k.head.width >= 1, k.name, " has a head that computes nothing.");
+      k.widths.push_back(k.head.width);
+    }
+    if (k.head.kind == HeadKind::kLinear) build_linear(k);
+    if (k.head.kind == HeadKind::kLookup) check_lookup(k);
+    if (k.head.kind == HeadKind::kReduce) check_reduce(k);
+    if (k.head.kind == HeadKind::kCopy) check_copy(k);
+    for (Instruction& instruction : k.body) check_instruction(k, instruction);
+    for (const Store& s : k.stores) {
+      check_value(s.value, "A store");
+      require(s.reg >= 0 && s.reg < int64_t(k.widths.size()), k.name, " stores register ", s.reg, ", but has ", k.widths.size(), ".");
+      const Value& value = p_.values[s.value];
+      require(k.widths[s.reg] == value.channels && k.positions == value.positions, k.name, " stores ", k.widths[s.reg], " channels at ",
+              k.positions, " positions into value ", s.value, ", which has ", value.channels, " at ", value.positions, ".");
+    }
+    lay_out(k);
+  }
+
+  // A read or a constant: gives the argument its width.
+  void check_source(const Kernel& k, Argument& a) const {
+    require(a.from != From::kSlice, k.name, " has a head that takes a register.");
+    const int64_t count = a.from == From::kRead ? k.reads.size() : k.constants.size();
+    require(a.index >= 0 && a.index < count, k.name, " takes an argument that is not there.");
+    a.width = int32_t(a.from == From::kRead ? k.reads[a.index].width : k.constants[a.index].width);
+  }
+
+  void check_all_reads(const Kernel& k) const {
+    for (const Argument& a : k.head.reads) require(a.from == From::kRead, k.name, " has a head that takes a constant where it must read.");
+  }
+
+  void build_linear(Kernel& k) {
+    check_all_reads(k);
+    Head& h = k.head;
+    int64_t narrow = 0;
+    for (const Argument& a : h.reads) {
+      h.depth += a.width;
+      narrow += a.width < kNarrowTap;
+    }
+    require(h.depth < kMost && int64_t(h.weight.size()) == h.depth * h.width, k.name, " has ", h.weight.size(), " weights instead of ", h.depth,
+            " x ", h.width, ".");
+    require(h.bias >= 0 && h.bias < int64_t(k.constants.size()) && k.constants[h.bias].width == h.width, k.name, " has no bias of ", h.width,
+            " numbers.");
+    // Minus zero would show whether a tap that is not there was skipped or multiplied by zeros: sum + bias where both are zeros.
+    for (float& b : k.constants[h.bias].rows) b += 0.0f;
+    const bool finite = std::all_of(h.weight.begin(), h.weight.end(), [](float w) { return std::isfinite(w); });
+    h.gathers = !finite || narrow > 0;
+    pack(h);
+    h.gather_row = padded(h.depth) + kRowPadding;  // never a power of two: rows would share cache sets
+  }
+
+  void pack(Head& h) {
+    const int64_t panel = cpu_kernels().panel;
+    h.panels = (h.width + panel - 1) / panel;
+    h.packed = Memory<float>(h.panels * panel * h.depth);
+    for (int64_t i = 0; i < h.panels; i++) {
+      const int64_t n0 = i * panel, columns = std::min<int64_t>(panel, h.width - n0);
+      const int64_t wide = columns <= panel / 2 ? panel / 2 : panel;
+      float* to = h.packed.get() + n0 * h.depth;
+      for (int64_t d = 0; d < h.depth; d++)
+        for (int64_t n = 0; n < wide; n++) to[d * wide + n] = n < columns ? h.weight[d * h.width + n0 + n] : 0.0f;
+    }
+    h.weight = {};
+  }
+
+  void check_lookup(const Kernel& k) const {
+    check_all_reads(k);
+    const Head& h = k.head;
+    require(h.reads.size() == 1 && h.reads[0].width == 1, k.name, " must look up one number.");
+    require(h.entries >= 1 && h.entries < 1 << 24 && int64_t(h.weight.size()) == h.entries * h.width, k.name, " has a table of impossible size.");
+  }
+
+  void check_reduce(const Kernel& k) const {
+    check_all_reads(k);
+    const Head& h = k.head;
+    int64_t width = 0;
+    for (const Argument& a : h.reads) width += a.width;
+    const bool one = h.reduce == ReduceKind::sum || h.reduce == ReduceKind::max || h.reduce == ReduceKind::min;
+    require(width >= 1 && h.width == (one ? 1 : width), k.name, " reduces ", width, " numbers to ", h.width, ".");
+  }
+
+  void check_copy(const Kernel& k) const {
+    const Head& h = k.head;
+    require(h.starts.size() == h.reads.size(), k.name, " has ", h.reads.size(), " pieces and ", h.starts.size(), " places for them.");
+    for (size_t i = 0; i < h.reads.size(); i++)
+      require(h.starts[i] >= 0 && h.starts[i] <= int64_t(h.width) - h.reads[i].width, k.name, " puts a piece outside of its result.");
+  }
+
+  void check_instruction(Kernel& k, Instruction& instruction) const {
+    static constexpr int kArity[] = {
+#define GENFAST_ARITY_OF_OP(NAME, ARGS) ARGS,
+        GENFAST_POINTWISE_OPS(GENFAST_ARITY_OF_OP)
+#undef GENFAST_ARITY_OF_OP
+    };
+    require(instruction.width >= 1 && instruction.width < 1 << 24, k.name, " has an instruction of width ", instruction.width, ".");
+    require(int64_t(instruction.args.size()) == kArity[int(instruction.op)], k.name, " has an operation with ", instruction.args.size(),
+            " arguments instead of ", kArity[int(instruction.op)], ".");
+    for (Argument& a : instruction.args) {
+      if (a.from == From::kSlice) {
+        require(a.index >= 0 && a.index < int64_t(k.widths.size()), k.name, " uses register ", a.index, " before it is made.");
+        require(a.start >= 0 && a.width >= 1 && a.start <= k.widths[a.index] - a.width, k.name, " takes a slice outside of register ", a.index, ".");
+      } else {
+        check_source(k, a);
+      }
+      require(a.width == 1 || a.width == instruction.width, k.name, " has an argument of width ", a.width, " for an instruction of width ",
+              instruction.width, ".");
+      if (a.from == From::kRead) k.body_reads.push_back(a.index);
+      if (a.from == From::kConstant && k.constants[a.index].count > 1) k.body_constants.push_back(a.index);
+    }
+    k.widths.push_back(instruction.width);
+  }
+
+  // Scratch for a block of rows, each part on cache lines of its own: registers, then what the body reads, then its constants.
+  void lay_out(Kernel& k) {
+    int64_t offset = 0;
+    const auto place = [&](int64_t width) {
+      const Place at = {offset, padded(width)};
+      offset += at.row;
+      return at;
+    };
+    const auto once = [](std::vector<int32_t>& list) {
+      std::sort(list.begin(), list.end());
+      list.erase(std::unique(list.begin(), list.end()), list.end());
+    };
+    for (int64_t width : k.widths) k.registers.push_back(place(width));
+    k.read_places.resize(k.reads.size() + 1);
+    once(k.body_reads);
+    for (int32_t r : k.body_reads) k.read_places[r] = place(k.reads[r].width);
+    if (k.head.kind == HeadKind::kReduce) {
+      int64_t width = 0;
+      for (const Argument& a : k.head.reads) width += a.width;
+      k.read_places.back() = place(width);
+    }
+    k.constant_places.resize(k.constants.size());
+    once(k.body_constants);
+    for (int32_t c : k.body_constants) k.constant_places[c] = place(k.constants[c].width);
+    const int64_t row = offset + k.head.depth;
+    k.block_rows = std::clamp<int64_t>(kBlockBytes / 4 / std::max<int64_t>(row, 1), kFewRows, kMostBlockRows);
+    k.scratch = offset * k.block_rows;
+    p_.scratch = std::max(p_.scratch, k.scratch);
+    p_.gather = std::max(p_.gather, k.head.gather_row * k.block_rows);
+    p_.most_taps = std::max<int64_t>(p_.most_taps, k.block_rows * k.head.reads.size() + 1);
+  }
+
+  void check_launches() {
+    p_.first_launch.assign(p_.ticks + 2, 0);
+    int64_t before = -1;
+    for (const Launch& launch : p_.launches) {
+      require(launch.tick >= before && launch.tick < p_.ticks, "The launches are not in the order of their ticks.");
+      before = launch.tick;
+      require(launch.kernel >= 0 && launch.kernel < int64_t(p_.kernels.size()), "A launch names kernel ", launch.kernel, ".");
+      require(launch.begin >= 0 && launch.begin <= launch.end && launch.end <= int64_t(p_.kernels[launch.kernel].order.size()),
+              "A launch computes positions that ", p_.kernels[launch.kernel].name, " does not have.");
+      p_.first_launch[launch.tick + 1]++;
+    }
+    int64_t first = 0;
+    for (int64_t& count : p_.first_launch) first += std::exchange(count, first);
+  }
+
+  void build_draws() {
+    const int64_t pixels = p_.H * p_.W;
+    require(int64_t(p_.draws.size()) == p_.C && int64_t(p_.draw_tick.size()) == p_.C * pixels, "The draws do not fit the image.");
+    std::vector<int32_t> all(pixels);
+    for (int64_t i = 0; i < pixels; i++) all[i] = int32_t(i);
+    for (Read& read : p_.draws) {
+      require(read.width == p_.params(), "A draw needs ", p_.params(), " parameters, not ", read.width, ".");
+      build_read(read, pixels, all, "A draw");
+      for (int32_t slot : read.slot) require(slot >= 0, "A draw has no parameters.");
+    }
+    p_.first_draw.assign(p_.ticks + 1, 0);
+    for (int32_t tick : p_.draw_tick) {
+      require(tick >= 0 && tick < p_.ticks, "A sub-pixel is drawn at tick ", tick, " of ", p_.ticks, ".");
+      p_.first_draw[tick]++;
+    }
+    int64_t first = 0;
+    for (int64_t& count : p_.first_draw) first += std::exchange(count, first);
+    p_.draw_order.resize(p_.draw_tick.size());
+    std::vector<int64_t> next = p_.first_draw;
+    for (int64_t c = 0; c < p_.C; c++)
+      for (int64_t i = 0; i < pixels; i++) p_.draw_order[next[p_.draw_tick[c * pixels + i]]++] = {int32_t(c), int32_t(i)};
+    p_.last_tick.assign(p_.H, -1);
+    for (int64_t y = 0; y < p_.H; y++) {
+      int64_t last = y ? p_.last_tick[y - 1] : -1;
+      for (int64_t c = 0; c < p_.C; c++)
+        for (int64_t x = 0; x < p_.W; x++) last = std::max<int64_t>(last, p_.draw_tick[c * pixels + y * p_.W + x]);
+      p_.last_tick[y] = last;
+    }
+  }
+
+  Program& p_;
+};
+
+}  // namespace
+
+void build(Program& program) { Builder(program).build(); }
+
+}  // namespace genfast::engine

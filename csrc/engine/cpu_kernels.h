@@ -1,0 +1,35 @@
+// The kernels of the instruction set in use.
+#pragma once
+
+#include "categorical/cpu.h"
+#include "pointwise/cpu.h"
+#include "reduce/cpu.h"
+#include "support/isa.h"
+#include "tap_gemm/cpu.h"
+
+namespace genfast::engine {
+
+struct CpuKernels {
+  int64_t panel;  // columns of a panel of weights; half as many fill a vector
+  void (*tap_gemm)(const TapGemm<float>&);
+  void (*pointwise)(PointwiseOp, const PointwiseArg*, float*, int64_t, int64_t, int64_t);
+  void (*reduce)(ReduceKind, const float*, int64_t, float*, int64_t, int64_t, int64_t, float);
+  bool (*categorical)(const Categorical&);
+  void (*exp_doubles)(const double*, double*, int64_t);
+};
+
+inline const CpuKernels& cpu_kernels() {
+#define GENFAST_CPU_KERNELS(ISA)                                                                                              \
+  CpuKernels { int64_t(ISA::panel_bytes / sizeof(float)), ISA::tap_gemm, ISA::pointwise, ISA::reduce, ISA::categorical, ISA::exp_doubles }
+#if defined(__x86_64__)
+  static const CpuKernels kernels = isa() == Isa::kAvx512 ? GENFAST_CPU_KERNELS(avx512)
+                                    : isa() == Isa::kAvx2 ? GENFAST_CPU_KERNELS(avx2)
+                                                          : GENFAST_CPU_KERNELS(generic);
+#else
+  static const CpuKernels kernels = GENFAST_CPU_KERNELS(generic);
+#endif
+#undef GENFAST_CPU_KERNELS
+  return kernels;
+}
+
+}  // namespace genfast::engine

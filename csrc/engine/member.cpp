@@ -1,0 +1,145 @@
+// One thread's work: ticks, draws and launches. The parts of a kernel are in parts.cpp.
+#include "engine/member.h"
+
+#include <algorithm>
+
+namespace genfast::engine {
+
+using Clock = std::chrono::steady_clock;
+
+Member::Member(Run& run, Team& team, int index)
+    : run_(run), p_(team.program), team_(team), cpu_(cpu_kernels()), index_(index), gather_(team.program.gather) {
+  taps_.resize(p_.most_taps);
+  first_tap_.resize(kMostBlockRows + 1);
+  profile_.kernels.resize(run.options_.profile ? p_.kernels.size() : 0);
+}
+
+// Whether to give up. The caller's thread asks for signals now and then.
+bool Member::stopped() {
+  if (interrupted_) {
+    const auto now = Clock::now();
+    if (now - asked_ > std::chrono::milliseconds(50)) {
+      asked_ = now;
+      if ((*interrupted_)()) run_.stop_ = true;
+    }
+  }
+  return run_.stop_.load(std::memory_order_relaxed);
+}
+
+void Member::count(double Profile::OfKernel::* part, const Kernel& kernel) {
+  if (!run_.options_.profile) return;
+  const auto now = Clock::now();
+  profile_.kernels[&kernel - p_.kernels.data()].*part += std::chrono::duration<double>(now - lap_).count();
+  lap_ = now;
+}
+
+void Member::advance(int64_t from, int64_t last, const std::function<bool()>* interrupted) {
+  interrupted_ = interrupted;
+  asked_ = Clock::now();
+  for (int64_t tick = from; tick <= last; tick++) {
+    if (tick >= 0) draw(tick);
+    for (int64_t i = p_.first_launch[tick + 1]; i < p_.first_launch[tick + 2]; i++) {
+      launch(p_.launches[i]);
+      if (stopped()) return;
+    }
+    if (stopped()) return;
+  }
+}
+
+// The sub-pixels of a tick, for all images of the team: one list of pairs, of which each member takes a part.
+void Member::draw(int64_t tick) {
+  const auto begin = Clock::now();
+  const int64_t images = team_.images, first = p_.first_draw[tick], members = int64_t(team_.members.size());
+  const int64_t pairs = (p_.first_draw[tick + 1] - first) * images;
+  const int64_t end = pairs * (index_ + 1) / members;
+  for (int64_t pair = pairs * index_ / members; pair < end;) {
+    const int64_t image = pair % images, together = std::min(images - image, end - pair);
+    draw_sub_pixel(p_.draw_order[first + pair / images], image, together);
+    pair += together;
+  }
+  if (run_.options_.profile) profile_.draws += std::chrono::duration<double>(Clock::now() - begin).count();
+  team_.barrier.wait(run_.stop_);
+}
+
+void Member::draw_sub_pixel(SubPixel at, int64_t image, int64_t images) {
+  const Request& r = run_.request_;
+  const Read& read = p_.draws[at.channel];
+  const int64_t pixels = p_.H * p_.W, row = p_.C * pixels, b = team_.first + image;
+  const int64_t place = b * row + at.channel * pixels + at.pixel;
+  const float* params = team_.cache(read.value, read.slot[at.pixel], image) + read.start;
+  const int64_t params_row = p_.values[read.value].channels;
+  const bool drawn = cpu_.categorical({.logits = params,
+                                       .logits_row = params_row,
+                                       .rows = images,
+                                       .levels = p_.levels,
+                                       .bernoulli = p_.bernoulli,
+                                       .level = r.images + place,
+                                       .level_row = row,
+                                       .known = r.known + b * pixels + at.pixel,
+                                       .known_row = pixels,
+                                       .uniform = r.uniforms + place,
+                                       .uniform_row = row,
+                                       .log_prob = r.log_probs ? r.log_probs + place : nullptr,
+                                       .log_prob_row = row,
+                                       .temperature = r.temperature,
+                                       .top_k = r.top_k,
+                                       .top_p = r.top_p});
+  if (!drawn)
+    throw Refusal(
+        "The network's output is not a distribution: it holds NaN or infinity; "
+        "check that the weights are finite and that training did not diverge.");
+  if (r.params)
+    for (int64_t m = 0; m < images; m++) std::copy_n(params + m * params_row, read.width, r.params + (place + m * row) * read.width);
+  const int32_t input = p_.inputs[at.channel], slot = p_.values[input].slot[at.pixel];
+  if (slot >= 0)
+    for (int64_t m = 0; m < images; m++) *team_.cache(input, slot, image + m) = float(r.images[place + m * row]);
+}
+
+// A launch, in blocks of rows that fit the caches: several positions of all images, or some images of one position.
+void Member::launch(const Launch& launch) {
+  const Kernel& kernel = p_.kernels[launch.kernel];
+  const int32_t* order = kernel.order.data();
+  const int64_t images = team_.images, count = launch.end - launch.begin, most = kernel.block_rows;
+  if (run_.options_.profile) lap_ = Clock::now();
+  if (images <= most) {
+    const int64_t blocks = count ? (count * images + most - 1) / most : 0;
+    for (int64_t i = 0, at = launch.begin; at < launch.end; i++) {
+      const int64_t even = (launch.end - at + std::max<int64_t>(blocks - i, 1) - 1) / std::max<int64_t>(blocks - i, 1);
+      const int64_t positions = std::min(even, most / images);
+      work(kernel, {order + at, positions, 0, images});
+      at += positions;
+      if (stopped()) return;
+    }
+    return;
+  }
+  const int64_t parts = (images + most - 1) / most;
+  for (int64_t at = launch.begin; at < launch.end; at++)
+    for (int64_t i = 0; i < parts; i++) {
+      const int64_t image = images * i / parts;
+      work(kernel, {order + at, 1, image, images * (i + 1) / parts - image});
+      if (stopped()) return;
+    }
+}
+
+void Member::work(const Kernel& kernel, const Block& block) {
+  const int64_t members = int64_t(team_.members.size()), rows = block.rows();
+  const int64_t begin = rows * index_ / members, end = rows * (index_ + 1) / members;
+  switch (kernel.head.kind) {
+    case HeadKind::kNone: break;
+    case HeadKind::kLinear:
+      linear(kernel, block);
+      team_.barrier.wait(run_.stop_);  // the rows below hold columns of every member
+      if (run_.options_.profile) lap_ = Clock::now();
+      break;
+    case HeadKind::kLookup: lookup(kernel, block, begin, end); break;
+    case HeadKind::kReduce: reduce(kernel, block, begin, end); break;
+    case HeadKind::kCopy: copy(kernel, block, begin, end); break;
+  }
+  if (begin < end) {
+    body(kernel, block, begin, end);
+    store(kernel, block, begin, end);
+  }
+  team_.barrier.wait(run_.stop_);  // what was stored may be read, and the rows written again
+}
+
+}  // namespace genfast::engine

@@ -1,0 +1,82 @@
+// A team's memory, and one of its threads at work.
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <vector>
+
+#include "engine/cpu_kernels.h"
+#include "engine/run.h"
+#include "engine/team.h"
+
+namespace genfast::engine {
+
+// Positions `positions[0 .. count)` of a kernel for images [image, image + images) of the team: row r of the block is position
+// r / images, image `image + r % images`.
+struct Block {
+  const int32_t* positions;
+  int64_t count, image, images;
+  int64_t rows() const { return count * images; }
+};
+
+class Member {
+ public:
+  Member(Run& run, Team& team, int index);
+  // Ticks [from, last], the launches before the first draw being tick -1. Returns early when the run is stopped.
+  void advance(int64_t from, int64_t last, const std::function<bool()>* interrupted);
+  const Profile& profile() const { return profile_; }
+
+ private:
+  bool stopped();
+  void draw(int64_t tick);
+  void draw_sub_pixel(SubPixel at, int64_t image, int64_t images);
+  void launch(const Launch& launch);
+  void work(const Kernel& kernel, const Block& block);
+
+  // Parts of a kernel. Rows [begin, end) of the block are this member's, except in a product, of which it computes some columns.
+  void linear(const Kernel& kernel, const Block& block);
+  void direct_taps(const Head& head, const Kernel& kernel, const Block& block);
+  void gather_taps(const Head& head, const Kernel& kernel, const Block& block);
+  void multiply(const Head& head, const Kernel& kernel, const Block& block, bool direct);
+  void lookup(const Kernel& kernel, const Block& block, int64_t begin, int64_t end);
+  void reduce(const Kernel& kernel, const Block& block, int64_t begin, int64_t end);
+  void copy(const Kernel& kernel, const Block& block, int64_t begin, int64_t end);
+  void body(const Kernel& kernel, const Block& block, int64_t begin, int64_t end);
+  void store(const Kernel& kernel, const Block& block, int64_t begin, int64_t end);
+  PointwiseArg argument(const Kernel& kernel, const Block& block, const Instruction& instruction, const Argument& a, int64_t begin) const;
+
+  // Rows of a read, `to` and on, row_stride apart; zeros where nothing is.
+  void copy_read(const Read& read, const Block& block, int64_t begin, int64_t end, float* to, int64_t row_stride, bool zeros) const;
+  float* at(const Place& place, const Block& block) const;
+  void count(double Profile::OfKernel::* part, const Kernel& kernel);
+
+  Run& run_;
+  const Program& p_;
+  Team& team_;
+  const CpuKernels& cpu_;
+  int index_;
+  Memory<float> gather_;    // taps copied together
+  std::vector<Tap> taps_;   // of the block, position by position
+  std::vector<int64_t> first_tap_;  // [positions of the block + 1]
+  Profile profile_;
+  std::chrono::steady_clock::time_point lap_, asked_;
+  const std::function<bool()>* interrupted_ = nullptr;
+};
+
+class Team {
+ public:
+  Team(Run& run, const Program& program, int64_t first, int64_t images, int members, bool poison);
+  float* cache(int32_t value, int64_t slot, int64_t image) const {
+    const Value& v = program.values[value];
+    return caches.get() + offsets[value] + (slot * images + image) * v.channels;
+  }
+
+  const Program& program;
+  const int64_t first, images;  // of the batch
+  Memory<float> caches, scratch;
+  std::vector<int64_t> offsets;  // of each value's cache, in floats
+  Barrier barrier;
+  std::vector<std::unique_ptr<Member>> members;
+};
+
+}  // namespace genfast::engine

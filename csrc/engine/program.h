@@ -1,0 +1,143 @@
+// A Plan (genfast/compiler/plan.py) as the engine holds it. binding.cpp fills in what the plan says, build() checks it and adds what
+// is derived from it (marked "built"); from then on it never changes, and any number of runs share it.
+#pragma once
+
+#include <cstdint>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "engine/memory.h"
+#include "pointwise/cpu.h"
+#include "reduce/cpu.h"
+
+namespace genfast::engine {
+
+// What is wrong with a plan, a request or a network's output, in one sentence. Python sees a ValueError.
+struct Refusal : std::invalid_argument {
+  using std::invalid_argument::invalid_argument;
+};
+
+// A feature map. Its cache is [slots, images of the team, channels].
+struct Value {
+  int64_t channels = 0, positions = 0, slots = 0;
+  std::vector<int32_t> slot;  // [positions], -1: never needed
+};
+
+struct Read {
+  int32_t value = 0, start = 0, width = 0;
+  std::vector<int32_t> at;    // [Q], -1: nothing is there
+  std::vector<int32_t> slot;  // built: [Q], slot of position at[q], or -1
+};
+
+struct Constant {
+  int64_t count = 0, width = 0;
+  std::vector<float> rows;     // [count, width]; built: [count, row]
+  std::vector<int32_t> which;  // [Q]
+  int64_t row = 0;             // built: width, padded
+};
+
+enum class From : int { kSlice, kRead, kConstant };
+
+struct Argument {
+  From from = From::kSlice;
+  int32_t index = 0;             // of the register, or into Kernel::reads or constants
+  int32_t start = 0, width = 0;  // a slice's; built for the others
+};
+
+struct Instruction {
+  PointwiseOp op = PointwiseOp::neg;
+  std::vector<Argument> args;
+  int32_t width = 0;
+};
+
+struct Store {
+  int32_t reg = 0, value = 0;
+};
+
+enum class HeadKind : int { kNone, kLinear, kLookup, kReduce, kCopy };
+
+struct Head {
+  HeadKind kind = HeadKind::kNone;
+  int32_t width = 0;            // of its result, register 0
+  std::vector<Argument> reads;  // kRead or kConstant. Linear: one a tap. Lookup: the index. Reduce, Copy: in their order
+  std::vector<int32_t> starts;  // Copy: where each piece goes
+  std::vector<float> weight;    // Linear: [sum of the widths, width] (built: emptied); Lookup: [entries, width]
+  int64_t entries = 0;          // Lookup
+  int32_t bias = 0;             // Linear: into Kernel::constants
+  ReduceKind reduce = ReduceKind::sum;
+  float eps = 0;
+  // built, for a Linear
+  Memory<float> packed;      // [panel][depth][panel width]; the last panel is half as wide if that is enough
+  int64_t depth = 0;         // sum of the widths
+  int64_t panels = 0;
+  int64_t gather_row = 0;    // from row to row of taps copied together
+  bool gathers = false;      // always copy rows together: taps are too narrow to be worth a loop, or weights are not finite
+};
+
+constexpr int64_t kMostBlockRows = 96;  // rows of a launch that are worked on at a time, at most
+
+// Where a block of rows keeps something in the scratch memory: from `offset * rows of the block` on, rows `row` apart.
+struct Place {
+  int64_t offset = 0, row = 0;
+};
+
+struct Kernel {
+  std::string name;
+  int64_t positions = 0;  // Q
+  std::vector<int32_t> order;
+  std::vector<Read> reads;
+  std::vector<Constant> constants;
+  Head head;
+  std::vector<Instruction> body;
+  std::vector<Store> stores;
+  // built
+  std::vector<int64_t> widths;            // of the registers
+  std::vector<Place> registers;
+  std::vector<Place> read_places;         // of the body's reads and of a Reduce's numbers, copied together
+  std::vector<Place> constant_places;     // of the body's constants that differ between positions
+  std::vector<int32_t> body_reads, body_constants;  // which of them need such copies
+  int64_t block_rows = 0;                 // rows worked on at a time
+  int64_t scratch = 0;                    // floats that a block needs
+};
+
+struct Launch {
+  int32_t tick = 0, kernel = 0, begin = 0, end = 0;
+};
+
+struct SubPixel {
+  int32_t channel = 0, pixel = 0;
+};
+
+struct Program {
+  int64_t C = 0, H = 0, W = 0, levels = 0, ticks = 0;
+  bool bernoulli = false;
+  std::vector<Value> values;
+  std::vector<int32_t> inputs, conditions;
+  std::vector<Kernel> kernels;
+  std::vector<Launch> launches;
+  std::vector<Read> draws;         // [C]
+  std::vector<int32_t> draw_tick;  // [C, H * W]
+  // built
+  std::vector<int64_t> first_launch;  // [ticks + 2]: launches of tick t are first_launch[t + 1] .. first_launch[t + 2]
+  std::vector<int64_t> first_draw;    // [ticks + 1] into draw_order
+  std::vector<SubPixel> draw_order;
+  std::vector<int64_t> last_tick;     // [H]: the last tick at which a sub-pixel of rows 0 .. y is drawn
+  int64_t scratch = 0;                // floats, the most that a kernel's block needs
+  int64_t gather = 0;                 // floats, the most that a Linear's rows copied together need
+  int64_t most_taps = 0;              // tap descriptions that a block needs
+
+  int64_t params() const { return bernoulli ? 1 : levels; }
+  // Floats of cache for n images, each value on cache lines of its own.
+  int64_t cache_floats(int64_t n) const {
+    int64_t total = 0;
+    for (const Value& v : values) total += aligned(v.slots * v.channels * n);
+    return total;
+  }
+  static int64_t aligned(int64_t floats) { return (floats + 15) / 16 * 16; }
+};
+
+// Checks everything, so that no plan can make the engine read or write outside its memory; throws Refusal. Fills in what is built.
+void build(Program& program);
+
+}  // namespace genfast::engine

@@ -1,0 +1,8 @@
+"""The log-probability of drawn levels in plain PyTorch; ``genfast.likelihoods.draw`` holds the definition of drawing."""
+
+from torch import Tensor
+
+
+def log_prob(logits: Tensor, levels: Tensor) -> Tensor:
+    """logits [M, L], levels int64 [M] -> float64 [M]"""
+    return logits.double().log_softmax(-1).gather(-1, levels[:, None])[:, 0]
