@@ -4,24 +4,38 @@
     sampler = genfast.compile_sampler(model)
     images = sampler.sample(64, seed=0)            # uint8 [64, C, H, W]
 
-Sub-packages: nn (modules), ops (operators), models, likelihoods, sampling, data, training. Names load on first use,
-so that the command line answers before torch is imported.
+Sub-packages: nn (modules), ops (operators), models, compiler, likelihoods, sampling, data, training. Names load on
+first use, so that the command line answers before torch is imported.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from genfast.errors import GenfastError
+from genfast.errors import GenfastError, NotCausal, NotSupported
 
 if TYPE_CHECKING:
+    from genfast.compiler import check_causality
     from genfast.models import build_model
     from genfast.sampling import compile_sampler
     from genfast.training import load_model
 
-__all__ = ["GenfastError", "build_model", "compile_sampler", "load_model"]
+__all__ = [
+    "GenfastError",
+    "NotCausal",
+    "NotSupported",
+    "build_model",
+    "check_causality",
+    "compile_sampler",
+    "load_model",
+]
 
-_HOMES = {"compile_sampler": "sampling", "load_model": "training", "build_model": "models"}
-_PACKAGES = ("nn", "ops", "models", "likelihoods", "sampling", "data", "training")
+_HOMES = {
+    "compile_sampler": "sampling",
+    "load_model": "training",
+    "build_model": "models",
+    "check_causality": "compiler",
+}
+_PACKAGES = ("nn", "ops", "models", "compiler", "likelihoods", "sampling", "data", "training")
 
 
 def __getattr__(name: str) -> Any:

@@ -62,6 +62,7 @@ def main(argv: Sequence[str]) -> None:
         raise GenfastError(f"--copies is {flags.copies}, it must be at least 1.")
     model = flags.load()
     sampler = compile_sampler(model, flags.engine)
+    flags.explain(sampler)
     check_output(flags.out, model.image_shape[0])
     labels = None
     if flags.images is not None:
@@ -108,6 +109,6 @@ def main(argv: Sequence[str]) -> None:
         save_images(flags.out, completed, model.levels, frames)
     print(
         f"{n * copies} completions of {n} images in {seconds(took)} ({seconds(took / (n * copies))} each), "
-        f"{sampler.engine} engine, {sampler.stats.passes} forward passes"
+        f"{sampler.stats}"
     )
     print(f"wrote {flags.out}")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from genfast.models import ImageModel
+    from genfast.sampling import Sampler
 
 Flags = TypeVar("Flags")
 
@@ -111,9 +112,16 @@ class DrawFlags(RunFlags):
     condition: Path | None = None
     """A .npy file with the vectors, float [n, D] or [D], for a model conditioned on vectors."""
     engine: str = "auto"
-    """How to sample: naive (one pass per pixel), jacobi (far fewer passes), or auto (the fastest there is)."""
-    batch_size: int = 64
-    """Images drawn at a time; bounds the memory."""
+    """How to sample: cpu (each activation computed once, in C++: less than one forward pass), eager (the same in
+    PyTorch), jacobi (several times fewer passes than pixels), naive (one pass per pixel), or auto (the fastest that can
+    run)."""
+    batch_size: int | None = None
+    """Images drawn at a time; bounds the memory (default: what suits the engine)."""
+
+    def explain(self, sampler: "Sampler") -> None:
+        """Says on stderr why the fastest engine was not taken, if it was not."""
+        if sampler.reason:
+            print(f"genfast: the {sampler.engine} engine runs: {sampler.reason}", file=sys.stderr)
 
     def options(self) -> dict[str, Any]:
         """Keywords for Sampler.sample and Sampler.complete."""

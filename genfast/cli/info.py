@@ -1,4 +1,4 @@
-"""``genfast info``: versions, processor, and a table of operators and backends."""
+"""``genfast info``: versions, processor, operators by backend, and sampling engines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,9 +17,13 @@ def main(argv: Sequence[str]) -> None:
         InfoFlags,
         argv,
         "genfast info",
-        "Print versions, the processor's instruction set, threads, and for each operator which backends are present, "
-        "or why they are not.",
+        "Print versions, the processor's instruction set, threads, and which backends of each operator and which "
+        "sampling engines are present, or why they are not.",
     )
     from genfast.ops.backends import report
+    from genfast.sampling.sampler import engine_table
 
     print(report())
+    print("\nsampling engine  state")
+    for engine, state in engine_table():
+        print(f"{engine:15}  {state}")

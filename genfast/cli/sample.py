@@ -35,6 +35,7 @@ def main(argv: Sequence[str]) -> None:
 
     model = flags.load()
     sampler = compile_sampler(model, flags.engine)
+    flags.explain(sampler)
     check_output(flags.out, model.image_shape[0])
     condition = flags.conditions(model, flags.count)
     start = time.perf_counter()
@@ -43,7 +44,6 @@ def main(argv: Sequence[str]) -> None:
     frames = appearing(images.cpu()) if flags.out.suffix.lower() == ".gif" else None
     save_images(flags.out, images, model.levels, frames)
     print(
-        f"{flags.count} images in {seconds(took)} ({seconds(took / flags.count)} per image), "
-        f"{sampler.engine} engine, {sampler.stats.passes} forward passes"
+        f"{flags.count} images in {seconds(took)} ({seconds(took / flags.count)} per image), {sampler.stats}"
     )
     print(f"wrote {flags.out}")

@@ -9,6 +9,7 @@ is ever moved, and one step can be computed at any one position by itself.
 Everything is a plain frozen dataclass; ``str(program)`` is a listing.
 """
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -156,3 +157,16 @@ class Program:
     steps: tuple[Step, ...]
     draws: tuple[Draw, ...]  # one per channel
     notes: tuple[str, ...] = field(default=())
+
+
+def structure(program: Program) -> bytes:
+    """A digest of everything but the numbers: equal for two programs that do the same steps with other weights."""
+    digest = hashlib.sha256(repr((program.values, program.inputs, program.conditions)).encode())
+    for step in program.steps:
+        kind = getattr(step, "op", getattr(step, "kind", ""))
+        digest.update(f"{type(step).__name__} {step.out} {kind}".encode())
+        for read in reads_of(step):
+            digest.update(f"{read.value} {read.start} {read.width}".encode() + read.at.tobytes())
+    for draw in program.draws:
+        digest.update(f"{draw.params.value} {draw.params.start}".encode() + draw.params.at.tobytes())
+    return digest.digest()

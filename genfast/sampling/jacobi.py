@@ -14,13 +14,14 @@ matrix product over a batch of another size may add up in another order. A sub-p
 first, so such a tie costs nothing but a level next to the edge, which is as good a draw as the other.
 """
 
+from collections.abc import Iterator
 from typing import Unpack
 
 import torch
 from torch import Tensor
 
 from genfast.errors import GenfastError
-from genfast.sampling.task import CausalModel, Options, Task, evaluating, nothing_known, prepare
+from genfast.sampling.task import CausalModel, Options, Task, evaluating, finish, nothing_known, prepare
 
 
 def sample(model: CausalModel, n: int, **options: Unpack[Options]) -> Tensor:
@@ -35,24 +36,28 @@ def complete(model: CausalModel, images: Tensor, known: Tensor, **options: Unpac
     C * H * W + 1 passes, on any input. Raises GenfastError as naive.complete does, and for a model that turns out not
     to be causal: its images would depend on the guesses. (A look-ahead that changes no draw is not noticed.)
     """
-    task = prepare(model, images, known, **options)
-    start, images, uniforms = task.images.clone(), task.images, task.uniforms()
+    return finish(prepare(model, images, known, **options), rows)
+
+
+def rows(task: Task) -> Iterator[int]:
+    """The engine. A row is finished when it is final in every image."""
+    model, images, uniforms = task.model, task.images, task.uniforms()
     n, channels, height, width = images.shape
     size, row = channels * height * width, channels * width
 
     # By image, how many sub-pixels in raster and colour order are final. The count only grows.
     final = torch.where(task.known.flatten(1).all(1), size, 0)
     active = torch.nonzero(final < size)[:, 0]
-    rows = 0  # finished in every image
+    shown = 0  # rows
     with evaluating(model), task.bar() as bar:
         while True:
             finished = int(final.min())
             bar.update(finished - bar.n)
-            while task.on_row is not None and rows < finished // row:
-                rows += 1
-                task.on_row(torch.cat([images[:, :, :rows], start[:, :, rows:]], dim=2))
+            while shown < finished // row:
+                yield shown
+                shown += 1
             if not len(active):
-                return images
+                return
 
             guess = images[active]
             known_here = task.known[active].expand_as(guess)

@@ -3,12 +3,13 @@
 Every faster engine is tested against these two functions, pixel for pixel.
 """
 
+from collections.abc import Iterator
 from typing import Unpack
 
 import torch
 from torch import Tensor
 
-from genfast.sampling.task import CausalModel, Options, evaluating, nothing_known, prepare
+from genfast.sampling.task import CausalModel, Options, Task, evaluating, finish, nothing_known, prepare
 
 
 def sample(model: CausalModel, n: int, **options: Unpack[Options]) -> Tensor:
@@ -37,8 +38,12 @@ def complete(model: CausalModel, images: Tensor, known: Tensor, **options: Unpac
     The model runs on its parameters' device, in evaluation mode, and gets its training flags back.
     Raises GenfastError for bad input, before any work, and for a network whose output is not finite.
     """
-    task = prepare(model, images, known, **options)
-    images, uniforms = task.images, task.uniforms()
+    return finish(prepare(model, images, known, **options), rows)
+
+
+def rows(task: Task) -> Iterator[int]:
+    """The engine: one pass for every sub-pixel that is not known in all images."""
+    model, images, uniforms = task.model, task.images, task.uniforms()
     n, channels, height, width = images.shape
     with evaluating(model), task.bar() as bar:
         for y in range(height):
@@ -51,6 +56,4 @@ def complete(model: CausalModel, images: Tensor, known: Tensor, **options: Unpac
                         images[:, c, y, x] = torch.where(missing, drawn, images[:, c, y, x])
                         task.stats.count(n)
                     bar.update()
-            if task.on_row is not None:
-                task.on_row(images.clone())
-    return images
+            yield y

@@ -1,61 +1,160 @@
 """compile_sampler: one object that samples, completes and scores with a model, by the engine of your choice."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, Unpack
 
 import torch
 from torch import Tensor
 
-from genfast.errors import GenfastError
+from genfast.compiler.plan import Plan
+from genfast.compiler.program import Program, structure
+from genfast.errors import GenfastError, NotSupported
 from genfast.likelihoods import check_images
-from genfast.sampling import jacobi, naive
+from genfast.ops import backends
+from genfast.sampling import incremental, jacobi, naive
+from genfast.sampling.incremental import Compiled
 from genfast.sampling.task import (
     CausalModel,
     OnRow,
+    Options,
+    Rows,
     Stats,
     check_condition,
     check_model,
     device_of,
     evaluating,
+    finish,
     nothing_known,
     prepare,
 )
 
-ENGINES = {"naive": naive.complete, "jacobi": jacobi.complete}
-AUTO = "jacobi"
+LOOPS: dict[str, Rows] = {"naive": naive.rows, "jacobi": jacobi.rows}
+INCREMENTAL = ("eager", "cpu")
+ENGINES = (*LOOPS, *INCREMENTAL)
+IMAGES_PER_THREAD = 32  # enough rows for the matrix products to run at full speed, few enough for the caches
 
 
-def compile_sampler(model: CausalModel, engine: str = "auto") -> "Sampler":
-    """A sampler for a causal model.
+def compile_sampler(
+    model: CausalModel,
+    engine: str = "auto",
+    threads: int | None = None,
+    precision: str = "float32",
+    condition: Tensor | None = None,
+) -> "Sampler":
+    """A sampler for a causal model, exact: every engine draws the naive loop's images from the same seed.
 
-    engine: "naive" (the loop, one pass per sub-pixel), "jacobi" (the same images by fixed-point iteration), or "auto",
-    which is "jacobi" now. ``sampler.engine`` names the one that runs.
+    engine: "naive" (the loop, one forward pass per sub-pixel); "jacobi" (fixed-point iteration, several times fewer
+    passes); "eager" (each activation computed once, in PyTorch); "cpu" (the same in C++: for less than one forward
+    pass); or "auto": "cpu" where it can run, "jacobi" where it cannot, and ``sampler.reason`` says why.
+    threads: for the cpu engine; default torch.get_num_threads().
+    condition: an example, needed only if the model is conditional and has neither num_classes nor condition_dim.
 
-    Raises GenfastError for an unknown engine, and for a model that does not say what its images and likelihood are.
+    Raises NotCausal, naming the first layer that looks ahead; NotSupported, naming the operator and the layer, if an
+    incremental engine was asked for by name and cannot take the model; GenfastError for an unknown engine, or a model
+    that does not say what its images and its likelihood are.
     """
     check_model(model)
     if engine != "auto" and engine not in ENGINES:
-        raise GenfastError(f"Unknown engine {engine!r}: choose auto, {' or '.join(ENGINES)}.")
-    return Sampler(model, AUTO if engine == "auto" else engine)
+        raise GenfastError(f"Unknown engine {engine!r}: choose auto, {', '.join(ENGINES[:-1])} or {ENGINES[-1]}.")
+    if precision != "float32":
+        raise NotSupported(f"The engines compute in float32; there is no precision {precision!r} yet.")
+    if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
+        raise GenfastError(f"threads must be a whole number, at least 1, not {threads!r}.")
+    return Sampler(model, engine, threads or torch.get_num_threads(), condition)
 
 
 class Sampler:
     """Samples, completes and scores. Made by ``compile_sampler``.
 
-    engine: the name of the engine that runs.
-    stats: what the last ``sample`` or ``complete`` cost: images, forward passes, images through the network.
+    engine: the name of the engine that runs; reason: why "auto" did not take the fastest, or "".
+    stats: what the last ``sample``, ``complete`` or ``stream`` cost.
+    last_log_prob: ln P of the images it drew, nats, float64 [n], added up while they were drawn (incremental engines;
+    None for the loops). Equal to ``log_prob`` of these images, to the bit on the cpu engine.
 
-    Work goes in chunks of ``batch_size`` images, which bounds the memory. The images do not depend on it, except where
-    a uniform falls on the edge between two levels to within the rounding of the network's output: a library's matrix
-    product may round differently over another batch size.
+    Work goes in chunks of ``batch_size`` images, which bounds the memory. On the cpu engine the images do not depend on
+    it, to the bit. On the others they may where a uniform falls on the edge between two levels to within the rounding
+    of the network's output: a library's matrix product may round differently over another batch size.
+
+    The model's weights may change: the sampler notices, and compiles again.
     """
 
-    def __init__(self, model: CausalModel, engine: str) -> None:
+    def __init__(self, model: CausalModel, engine: str, threads: int, condition: Tensor | None = None) -> None:
         self.model = model
-        self.engine = engine
-        self.stats = Stats(engine=engine)
+        self.threads = threads
+        self.reason = ""
+        self.last_log_prob: Tensor | None = None
+        self._compiled: dict[incremental.Signature, Compiled] = {}  # by the kind of condition
+        self._examples: dict[incremental.Signature, Tensor | None] = {}
+        self._fingerprint: tuple[float, ...] = ()
+        self.engine = self._choose(engine, condition if condition is not None else example_condition(model))
+        self.stats = Stats(engine=self.engine)
 
     def __repr__(self) -> str:
         return f"Sampler({type(self.model).__name__}, engine={self.engine!r})"
+
+    def _choose(self, engine: str, condition: Tensor | None) -> str:
+        if engine in LOOPS:
+            return engine
+        wanted = "cpu" if engine == "auto" else engine
+        self.reason = incremental.why_not(wanted, self.model)
+        if self.reason and engine != "auto":
+            raise NotSupported(f"The {engine} engine cannot run this model: {self.reason}.")
+        if not self.reason:
+            self.engine = wanted
+            try:
+                self._compile(condition)
+                return wanted
+            except NotSupported as error:
+                if engine != "auto":
+                    raise
+                self.reason = str(error)
+        return "jacobi"
+
+    # ---- what an incremental engine runs ----
+
+    @property
+    def plan(self) -> Plan:
+        """The scheduled program. Raises GenfastError for the loops, which have none."""
+        if not self._compiled:
+            why = f": {self.reason}" if self.reason else ""
+            raise GenfastError(f"The {self.engine} engine runs the model itself and has no program{why}.")
+        return next(iter(self._compiled.values())).plan
+
+    @property
+    def program(self) -> Program:
+        """What is computed; ``print`` it. Raises GenfastError for the loops, which have none."""
+        return self.plan.program
+
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> str:
+        """Loads weights into the model, and says what that took: "replaced" (the same steps, other numbers) or
+        "recompiled" (other weights are zero, so other things are read)."""
+        before = [structure(c.plan.program) for c in self._compiled.values()]
+        self.model.load_state_dict(state, strict=strict)  # type: ignore[attr-defined]
+        if self.engine in LOOPS:
+            return "replaced"
+        self._refresh()
+        after = [structure(c.plan.program) for c in self._compiled.values()]
+        return "replaced" if before == after else "recompiled"
+
+    def _compile(self, condition: Tensor | None) -> Compiled:
+        """The compiled model for this kind of condition, compiled again if the weights have changed."""
+        self._refresh()
+        check_values(self.model, condition)
+        key = incremental.signature(condition)
+        if key not in self._compiled:
+            self._compiled[key] = incremental.compile_model(self.model, self.engine, self.threads, condition)
+            self._examples[key] = condition
+        return self._compiled[key]
+
+    def _refresh(self) -> None:
+        now = incremental.fingerprint(self.model)
+        if now != self._fingerprint:
+            for key, example in self._examples.items():
+                self._compiled[key] = incremental.compile_model(self.model, self.engine, self.threads, example)
+            self._fingerprint = now
+
+    # ---- what users call ----
 
     def sample(
         self,
@@ -68,7 +167,7 @@ class Sampler:
         condition: Tensor | None = None,
         progress: bool = False,
         on_row: OnRow | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = None,
     ) -> Tensor:
         """Draws the images number first .. first + n - 1 of the seed.  # uint8 levels [n, C, H, W]
 
@@ -94,7 +193,7 @@ class Sampler:
         condition: Tensor | None = None,
         progress: bool = False,
         on_row: OnRow | None = None,
-        batch_size: int = 64,
+        batch_size: int | None = None,
     ) -> Tensor:
         """Draws the unknown pixels given everything earlier in raster order.  # uint8 levels [n, C, H, W]
 
@@ -103,42 +202,53 @@ class Sampler:
 
         Raises GenfastError for bad input, before any work.
         """
-        check_batch_size(batch_size)
+        size = self._batch_size(batch_size)
+        stats = Stats(engine=self.engine)
         whole = prepare(
             self.model, images, known, seed=seed, first=first, temperature=temperature, top_k=top_k, top_p=top_p,
-            condition=condition,
+            condition=condition, progress=progress, stats=stats,
         )  # fmt: skip
         out = whole.images
-        self.stats = Stats(engine=self.engine)
-        for i in range(0, len(out), batch_size):
-            chunk = slice(i, i + batch_size)
-            out[chunk] = ENGINES[self.engine](
-                self.model,
-                out[chunk],
-                whole.known[chunk],
-                seed=seed,
-                first=first + i,
-                temperature=temperature,
-                top_k=top_k,
-                top_p=top_p,
-                condition=None if whole.condition is None else whole.condition[chunk],
-                progress=progress,
-                on_row=None if on_row is None else _show_all(out, chunk, on_row),
-                stats=self.stats,
-            )
+        rows, log_probs = self._rows(whole.condition, out)
+        for i in range(0, len(out), size):
+            show = None if on_row is None else _show_all(out, slice(i, i + size), on_row)
+            finish(whole.part(i, i + size, show), partial(rows, i))
+        self.stats = stats
+        self.last_log_prob = None if log_probs is None else incremental.total(log_probs)
         return out
 
-    def log_prob(self, images: Tensor, condition: Tensor | None = None, batch_size: int = 64) -> Tensor:
+    def stream(self, n: int, **options: Unpack[Options]) -> Iterator[Tensor]:
+        """As ``sample``, in one chunk, but gives each row as soon as it is drawn.  # H times uint8 [n, C, W]
+
+        ``torch.stack(list(sampler.stream(n)), 2)`` is ``sampler.sample(n)``. Stop reading to stop drawing.
+        Raises GenfastError for bad input at the first row.
+        """
+        images, known = nothing_known(self.model, n)
+        options["stats"] = stats = options.get("stats") or Stats(engine=self.engine)
+        task = prepare(self.model, images, known, **options)
+        watched = task.part(0, n, task.on_row or (lambda images: None))
+        rows, log_probs = self._rows(task.condition, task.images)
+        for y in rows(0, watched):
+            yield task.images[:, :, y].clone()
+        self.stats = stats
+        self.last_log_prob = None if log_probs is None else incremental.total(log_probs)
+
+    def log_prob(self, images: Tensor, condition: Tensor | None = None, batch_size: int | None = None) -> Tensor:
         """ln P(image), in nats per image, added up in float64.  # float64 [n], on the model's device
 
+        Incremental engines compute it step by step, with the arithmetic of sampling; the loops in one forward pass.
         Raises GenfastError for bad input, before any work, and for a network whose output is NaN.
         """
         likelihood = self.model.likelihood
 
-        def score(params: Tensor, part: Tensor) -> Tensor:
+        def forward(part: Tensor, given: Tensor | None) -> Tensor:
+            params = self.model(part, condition=given)
             return likelihood.log_prob_map(params, part).double().flatten(1).sum(1)
 
-        nats = self._forward(images, condition, batch_size, score)
+        def stepwise(compiled: Compiled, part: Tensor, given: Tensor | None) -> Tensor:
+            return incremental.total(incremental.score(compiled, likelihood, part, given, None)[0])
+
+        nats = self._score(images, condition, batch_size, forward, stepwise)
         total = torch.cat([torch.zeros(0, dtype=torch.float64, device=device_of(self.model)), *nats])
         if bool(total.isnan().any()):
             raise GenfastError(
@@ -146,37 +256,95 @@ class Sampler:
             )
         return total
 
-    def logits(self, images: Tensor, condition: Tensor | None = None, batch_size: int = 64) -> Tensor:
-        """The likelihood's parameters for whole images, as the model gives them.  # [n, ..., C, H, W]
+    def logits(self, images: Tensor, condition: Tensor | None = None, batch_size: int | None = None) -> Tensor:
+        """The likelihood's parameters for whole images.  # [n, ..., C, H, W]
 
-        Raises GenfastError for bad input, before any work, and for an empty batch.
+        Incremental engines compute them step by step, each when its pixel would be drawn; they equal the model's within
+        rounding. Raises GenfastError for bad input, before any work, and for an empty batch.
         """
-        parts = self._forward(images, condition, batch_size, lambda params, part: params)
+
+        def stepwise(compiled: Compiled, part: Tensor, given: Tensor | None) -> Tensor:
+            dtype = incremental.dtype_of(self.model)
+            params = incremental.score(compiled, self.model.likelihood, part, given, dtype)[1]
+            assert params is not None
+            return params
+
+        parts = self._score(
+            images, condition, batch_size, lambda part, given: self.model(part, condition=given), stepwise
+        )
         if not parts:
             raise GenfastError("There is no image to look at: the batch is empty.")
         return torch.cat(parts)
 
-    def _forward(
+    # ---- how ----
+
+    def _batch_size(self, batch_size: int | None) -> int:
+        if batch_size is None:
+            return IMAGES_PER_THREAD * self.threads if self.engine == "cpu" else 2 * IMAGES_PER_THREAD
+        check_batch_size(batch_size)
+        return batch_size
+
+    def _rows(self, condition: Tensor | None, images: Tensor) -> tuple[Callable[..., Iterator[int]], Tensor | None]:
+        """(rows(i, task) for the chunk that starts at image i, where the log-probabilities of all images will be)."""
+        if self.engine in LOOPS:
+            return lambda i, task: LOOPS[self.engine](task), None
+        compiled = self._compile(condition)
+        log_probs = torch.empty(len(images), images.shape[1], images[0, 0].numel(), dtype=torch.float64)
+        log_probs = log_probs.to(images.device)
+        return lambda i, task: incremental.rows(task, compiled, log_probs[i : i + len(task.images)]), log_probs
+
+    def _score(
         self,
         images: Tensor,
         condition: Tensor | None,
-        batch_size: int,
-        result: Callable[[Tensor, Tensor], Tensor],
+        batch_size: int | None,
+        forward: Callable[[Tensor, Tensor | None], Tensor],
+        stepwise: Callable[[Compiled, Tensor, Tensor | None], Tensor],
     ) -> list[Tensor]:
-        """result(params, images) of every chunk of images, after a check of them all."""
-        check_batch_size(batch_size)
+        """The result for every chunk of images, after a check of them all."""
+        size = self._batch_size(batch_size)
         check_images(images, tuple(self.model.image_shape), self.model.levels)
         device = device_of(self.model)
         images = images.to(device)
         if condition is not None:
             condition = check_condition(condition, len(images)).to(device)
+        function = forward if self.engine in LOOPS or not len(images) else partial(stepwise, self._compile(condition))
         parts = []
         with evaluating(self.model):
-            for i in range(0, len(images), batch_size):
-                part = images[i : i + batch_size]
-                params = self.model(part, condition=None if condition is None else condition[i : i + batch_size])
-                parts.append(result(params, part))
+            for i in range(0, len(images), size):
+                parts.append(function(images[i : i + size], None if condition is None else condition[i : i + size]))
         return parts
+
+
+def example_condition(model: CausalModel) -> Tensor | None:
+    """Conditions as a model of ours takes them, to compile with."""
+    device = device_of(model)
+    classes, width = getattr(model, "num_classes", None), getattr(model, "condition_dim", None)
+    if classes is not None:
+        return torch.arange(2, device=device) % classes
+    if width is not None:
+        return torch.linspace(-1, 1, 2 * width, device=device).reshape(2, width)
+    return None
+
+
+def engine_table() -> list[tuple[str, str]]:
+    """(engine, state) for every engine, for `genfast info`."""
+    return [
+        ("cpu", backends.NO_EXTENSION or f"present, {backends.isa()}; auto takes it for models on the CPU"),
+        ("eager", "present: the same steps in PyTorch, on any device"),
+        ("jacobi", "present; auto takes it for all other models"),
+        ("naive", "present: the definition"),
+        ("triton", "not written yet"),
+        ("cuda", "not written yet"),
+    ]
+
+
+def check_values(model: CausalModel, condition: Tensor | None) -> None:
+    """Lets a model of ours refuse a condition that it would refuse in a forward pass, which the engines do not make."""
+    check = getattr(model, "encode_condition", None)
+    if check is not None:
+        rows = 2 if condition is None else len(condition)
+        check(condition, torch.zeros(rows, 1, dtype=incremental.dtype_of(model), device=device_of(model)))
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypedDict
 
 import torch
@@ -53,7 +53,7 @@ class Options(TypedDict, total=False):
 
 @dataclass
 class Stats:
-    """What the last call cost."""
+    """What the last call cost. The loops count passes; the incremental engines, which make none, count steps."""
 
     engine: str = ""
     images: int = 0
@@ -61,6 +61,20 @@ class Stats:
     """Forward passes of the network."""
     image_passes: int = 0
     """Images that went through the network, added up over the passes."""
+    steps: int = 0
+    """Kernel launches."""
+    cells: int = 0
+    """Numbers computed and kept, over all images: each once."""
+    flops: int = 0
+    """Multiplications and additions in matrix products, over all images."""
+    cache_bytes: int = 0
+    """Memory of the activations that later steps read, for the largest batch."""
+
+    def __str__(self) -> str:
+        if self.passes:
+            return f"{self.engine} engine, {self.passes} forward passes"
+        gflop = self.flops / max(self.images, 1) / 1e9
+        return f"{self.engine} engine, {gflop:.3g} GFLOP per image in {self.steps} steps"
 
     def count(self, batch: int) -> None:
         self.passes += 1
@@ -88,6 +102,20 @@ class Task:
     on_row: OnRow | None
     stats: Stats
 
+    @property
+    def watched(self) -> bool:
+        """Whether anybody looks before the last row is finished."""
+        return self.progress or self.on_row is not None
+
+    def part(self, begin: int, end: int, on_row: OnRow | None) -> "Task":
+        """The images begin .. end - 1 of this request, as views."""
+        chunk = slice(begin, end)
+        condition = None if self.condition is None else self.condition[chunk]
+        return replace(
+            self, images=self.images[chunk], known=self.known[chunk], condition=condition,
+            first=self.first + begin, on_row=on_row,
+        )  # fmt: skip
+
     def uniforms(self) -> Tensor:
         """The uniform of every sub-pixel.  # float64 [n, C, H, W]"""
         n = self.images.shape[0]
@@ -103,6 +131,18 @@ class Task:
         """As Likelihood.draw, with this request's temperature, top_k and top_p.  # uint8"""
         levels = self.model.likelihood.draw(params, uniforms, self.temperature, self.top_k, self.top_p)
         return levels.to(torch.uint8)
+
+
+Rows = Callable[[Task], Iterator[int]]  # an engine: fills task.images, and yields y once rows 0 .. y are finished
+
+
+def finish(task: Task, rows: Rows) -> Tensor:
+    """Runs an engine to the end, with a call of ``on_row`` after each row.  # uint8 [n, C, H, W]"""
+    start = task.images.clone() if task.on_row is not None else task.images
+    for y in rows(task):
+        if task.on_row is not None:
+            task.on_row(torch.cat([task.images[:, :, : y + 1], start[:, :, y + 1 :]], dim=2))
+    return task.images
 
 
 def prepare(
@@ -188,12 +228,18 @@ def device_of(model: CausalModel) -> torch.device:
 
 @contextmanager
 def evaluating(model: CausalModel) -> Iterator[None]:
-    """Evaluation mode without autograd; every submodule's training flag is put back afterwards, come what may."""
+    """Evaluation mode without autograd."""
+    with evaluation_mode(model), torch.inference_mode():
+        yield
+
+
+@contextmanager
+def evaluation_mode(model: CausalModel) -> Iterator[None]:
+    """model.eval() for a while; every submodule's training flag is put back afterwards, come what may."""
     flags = [(module, module.training) for module in model.modules()]
     try:
         model.eval()
-        with torch.inference_mode():
-            yield
+        yield
     finally:
         for module, training in flags:
             module.training = training

@@ -1,0 +1,165 @@
+"""Sampling against one forward pass: the promise, measured.
+
+    python benchmarks/sampling.py [--quick] [--threads 2]
+
+"One forward" is what plain PyTorch needs to look once at the same batch: F.conv2d with weights that are masked already,
+evaluation and inference mode, contiguous or channels_last, whichever is faster. The ratio is the time of sampling over
+that; below 1, generating costs less than looking.
+
+The floor: sampling computes each activation once and no masked weight, so its FLOPs over the peak of a matrix product
+is what it cannot go below ("share of peak" is how near it comes). The naive loop needs one forward pass a sub-pixel;
+a few of its passes are timed and multiplied, and for the digits preset a whole image is drawn that way.
+"""
+
+import argparse
+import copy
+import time
+from typing import Any
+from unittest import mock
+
+import torch
+from harness import Ratio, as_row, compare, matmul_peak, save
+from torch import Tensor, nn
+
+import genfast
+from genfast.models import MODELS, ImageModel, build_model
+from genfast.nn import MaskedConv2d
+from genfast.sampling import naive
+
+CASES = {
+    "PixelCNN, 15 blocks, h = 128, 32x32x3": ("pixelcnn", "cifar10"),
+    "Gated PixelCNN, 10 layers x 128, 28x28": ("gated-pixelcnn", "mnist"),
+}
+BATCHES = (64, 16, 4, 1)
+TARGETS = {"pixelcnn": (0.6, 0.6, 0.7, 1.0), "gated-pixelcnn": (1.0, 1.0, 1.2, 1.5)}
+
+
+def make(name: str, preset: str) -> ImageModel:
+    """A freshly initialised preset in evaluation mode. Its speed does not depend on what it has learnt."""
+    torch.manual_seed(0)
+    return build_model(name, MODELS[name].presets[preset]).eval()
+
+
+def plain(model: nn.Module) -> nn.Module:
+    """The same network on nn.Conv2d: its weights are zero where they are masked."""
+    twin = copy.deepcopy(model)
+    for parent in list(twin.modules()):
+        for name, layer in parent.named_children():
+            if isinstance(layer, MaskedConv2d):
+                conv = nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size, padding=layer.padding)
+                conv.load_state_dict(layer.state_dict())
+                setattr(parent, name, conv)
+    return twin.eval()
+
+
+class Forward:
+    """One plain forward pass, in the faster of the two memory layouts."""
+
+    def __init__(self, model: ImageModel, images: Tensor) -> None:
+        self.images = images
+        self.twins = {"channels_last": plain(model).to(memory_format=torch.channels_last), "contiguous": plain(model)}
+        self.layout = min(self.twins, key=self.seconds)
+
+    def __call__(self, layout: str | None = None) -> Tensor:
+        layout = layout or self.layout
+        formats = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
+
+        def laid_out(x: Tensor) -> Tensor:
+            return x.contiguous(memory_format=formats[layout])
+
+        with torch.inference_mode(), mock.patch("genfast.models.pixelcnn.channels_last", laid_out), mock.patch(
+            "genfast.models.gated_pixelcnn.channels_last", laid_out), mock.patch(
+            "genfast.models.base.channels_last", laid_out):  # fmt: skip
+            out: Tensor = self.twins[layout](self.images)
+        return out
+
+    def seconds(self, layout: str) -> float:
+        self(layout)
+        start = time.perf_counter()
+        self(layout)
+        return time.perf_counter() - start
+
+
+def check(model: ImageModel, sampler: genfast.sampling.Sampler, forward: Forward) -> float:
+    """No number without the right answer: the engine's logits are the plain forward pass's, within rounding."""
+    images = forward.images[:2]
+    expected, got = forward()[:2], sampler.logits(images)
+    error = float((got - expected).abs().max() / expected.abs().max())
+    assert error < 1e-4, f"the engine's logits are off by {error:.1e}"
+    return error
+
+
+def loop_seconds(model: ImageModel, images: Tensor, passes: int = 2) -> float:
+    """The naive loop over the batch, from a few of its passes (each looks at all images)."""
+    with torch.inference_mode():
+        model(images)
+        start = time.perf_counter()
+        for _ in range(passes):
+            model(images)
+    return (time.perf_counter() - start) / passes * images[0].numel()
+
+
+def whole_loop() -> dict[str, float]:
+    """The digits preset, drawn to the end by the loop and by the engine."""
+    model = make("gated-pixelcnn", "digits")
+    sampler = genfast.compile_sampler(model)
+    assert torch.equal(sampler.sample(16), naive.sample(model, 16))
+    ratio = compare(lambda: sampler.sample(16), lambda: naive.sample(model, 16), turns=3)
+    return {"loop_over_sampling": round(ratio.median, 1), "images": 16}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="batch 4 only; writes nothing")
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--turns", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    peak = matmul_peak()
+    print(f"peak of a float32 matrix product: {peak / 1e9:.0f} GFLOP/s on {arguments.threads} threads")
+    rows: list[dict[str, Any]] = []
+    for title, (name, preset) in CASES.items():
+        model = make(name, preset)
+        start = time.perf_counter()
+        sampler = genfast.compile_sampler(model, engine="cpu", threads=arguments.threads)
+        compiling = time.perf_counter() - start
+        print(f"{title}: compiled in {compiling:.1f} s, slope {sampler.plan.slope}, {sampler.plan.ticks} ticks")
+        for batch, target in zip(BATCHES, TARGETS[name], strict=True):
+            if arguments.quick and batch != 4:
+                continue
+            rows.append(measure(title, model, sampler, batch, target, compiling, peak, arguments.turns))
+    if not arguments.quick:
+        whole = whole_loop()
+        print(f"digits preset, whole images: {whole['loop_over_sampling']} times faster than the loop")
+        print("wrote", save("sampling", rows, peak_gflops=round(peak / 1e9), whole_loop=whole))
+
+
+def measure(
+    title: str, model: ImageModel, sampler: genfast.sampling.Sampler, batch: int, target: float, compiling: float,
+    peak: float, turns: int,
+) -> dict[str, Any]:  # fmt: skip
+    """One row: interleaved timings of sampling and of one forward pass."""
+    images = sampler.sample(batch, batch_size=batch)
+    flops, cache = sampler.stats.flops, sampler.stats.cache_bytes
+    forward = Forward(model, images)
+    error = check(model, sampler, forward)
+    ratio: Ratio = compare(lambda: sampler.sample(batch, batch_size=batch), forward, turns=turns)
+    loop = loop_seconds(model, images[: min(batch, 4)], passes=3) * batch / min(batch, 4)
+    cost = 1 / ratio.median
+    row = {
+        "model": title, "batch": batch, "target": target, "sampling_over_forward": round(cost, 3),
+        **as_row("ratio", ratio), "forward_layout": forward.layout, "loop_over_sampling": round(loop / ratio.ours),
+        "flops": flops, "share_of_peak": round(flops / ratio.ours / peak, 3), "cache_bytes": cache,
+        "logit_error": error, "compile_seconds": round(compiling, 2),
+    }  # fmt: skip
+    print(
+        f"  batch {batch:3}: sampling {ratio.ours:7.3f} s, one forward ({forward.layout}) {ratio.theirs:7.3f} s: "
+        f"{cost:.2f} x one forward (target {target}), {row['share_of_peak']:.0%} of peak, "
+        f"{row['loop_over_sampling']} times the loop, caches {cache / 1e6:.0f} MB",
+        flush=True,
+    )
+    return row
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,134 @@
+"""Incremental sampling: a model compiled to a Plan, carried out by an engine that computes each cell once."""
+
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from genfast.compiler import compile_module, model_target, schedule
+from genfast.compiler.cost import Cost, cost
+from genfast.compiler.plan import Plan
+from genfast.likelihoods import Likelihood
+from genfast.ops import backends
+from genfast.sampling.request import Engine, Request
+from genfast.sampling.task import CausalModel, Task, device_of, evaluation_mode
+
+Signature = tuple[torch.dtype, torch.Size] | None  # of a condition, without the batch
+
+
+def signature(condition: Tensor | None) -> Signature:
+    return None if condition is None else (condition.dtype, condition.shape[1:])
+
+
+def why_not(engine: str, model: CausalModel) -> str:
+    """Empty if the engine can run the model, or else one sentence without its full stop."""
+    if engine != "cpu":
+        return ""
+    if backends.NO_EXTENSION:
+        return backends.NO_EXTENSION
+    if device_of(model).type != "cpu":
+        return f"the model is on {device_of(model)}; move it with model.cpu()"
+    if dtype_of(model) == torch.float64:
+        return "it computes in float32 and the model is float64; use engine='eager', or model.float()"
+    return ""
+
+
+def dtype_of(model: CausalModel) -> torch.dtype:
+    return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+
+
+@dataclass
+class Compiled:
+    """A model compiled for one kind of condition."""
+
+    plan: Plan
+    cost: Cost
+    engine: Engine
+
+
+def compile_model(model: CausalModel, engine: str, threads: int, condition: Tensor | None) -> Compiled:
+    """Raises NotCausal, NotSupported or GenfastError: see compiler.compile_module."""
+    with evaluation_mode(model):
+        plan = schedule(compile_module(model_target(model, condition)))
+    return Compiled(plan, cost(plan), make_engine(model, engine, threads, plan))
+
+
+def make_engine(model: CausalModel, engine: str, threads: int, plan: Plan) -> Engine:
+    if engine == "cpu":
+        from genfast.sampling.cpu import CpuEngine
+
+        return CpuEngine(plan, threads)
+    from genfast.sampling.eager import EagerEngine
+
+    dtype = dtype_of(model)
+    return EagerEngine(plan, model.likelihood, device_of(model), dtype if dtype == torch.float64 else torch.float32)
+
+
+def request_of(task: Task) -> Request:
+    """The same request as an engine takes it, sharing the images."""
+    conditions = () if task.condition is None else (task.condition,)
+    return Request(
+        task.images, task.known.flatten(1), task.uniforms(), conditions, task.temperature, task.top_k, task.top_p
+    )
+
+
+def rows(task: Task, compiled: Compiled, log_probs: Tensor) -> Iterator[int]:
+    """As the loops' ``rows``. log_probs: float64 [n, C, H * W], filled."""
+    n, height = len(task.images), task.images.shape[2]
+    request = dataclasses.replace(request_of(task), log_probs=log_probs)
+    stats, price = task.stats, compiled.cost
+    stats.steps += price.steps
+    stats.cells += price.cells * n
+    stats.flops += price.flops * n
+    stats.cache_bytes = max(stats.cache_bytes, 4 * price.cache_numbers * n)
+    with torch.no_grad(), task.bar() as bar:
+        run = compiled.engine.start(request)
+        row = task.images[0].numel() // height
+        if not task.watched:
+            run.until_row(height - 1)
+        for y in range(height):
+            run.until_row(y)
+            bar.update(row)
+            yield y
+
+
+def score(
+    compiled: Compiled, likelihood: Likelihood, images: Tensor, condition: Tensor | None, params: torch.dtype | None
+) -> tuple[Tensor, Tensor | None]:
+    """(log_probs float64 [n, C, H * W], likelihood parameters [n, ..., C, H, W], if a dtype is given) of given images."""
+    n, channels, height, width = images.shape
+    log_probs = torch.empty(n, channels, height * width, dtype=torch.float64, device=images.device)
+    wide = compiled.plan.program.draws[0].params.width
+    shape = (n, channels, height * width, wide)
+    out = None if params is None else torch.empty(shape, dtype=params, device=images.device)
+    request = Request(
+        images.to(torch.uint8, copy=True),
+        torch.ones(n, height * width, dtype=torch.bool, device=images.device),
+        torch.full((n, channels, height, width), 0.5, dtype=torch.float64, device=images.device),
+        () if condition is None else (condition,),
+        log_probs=log_probs,
+        params=out,
+    )
+    with torch.no_grad():
+        compiled.engine.start(request).until_row(height - 1)
+    if out is None:
+        return log_probs, None
+    shaped = out.permute(0, 3, 1, 2).unflatten(3, (height, width))
+    return log_probs, shaped[:, 0] if likelihood.name == "bernoulli" else shaped
+
+
+def total(log_probs: Tensor) -> Tensor:
+    """ln P of each image: its sub-pixels added in the order of generation, one after the other.  # float64 [n]"""
+    ordered = log_probs.transpose(1, 2).flatten(1).cpu().numpy()
+    return torch.from_numpy(np.cumsum(ordered, 1)[:, -1].copy()).to(log_probs.device)
+
+
+def fingerprint(model: CausalModel) -> tuple[float, ...]:
+    """Changes when the weights do, whoever changed them and however."""
+    assert isinstance(model, torch.nn.Module)
+    tensors = [*model.parameters(), *model.buffers()]
+    with torch.no_grad():
+        return tuple(float(t.double().sum()) + 1e-3 * float(t.double().square().sum()) for t in tensors if t.numel())
