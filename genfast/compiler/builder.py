@@ -285,18 +285,16 @@ def one_image(cells: Sequence[Cells]) -> tuple[list[Cells], Callable[[Ids], Ids]
     found = {find_images(c.ids) for c in cells if not c.constant}
     if len(found) != 1 or None in found:
         raise ImagesMixed
-    axis, half = next(f for f in found if f is not None)
-    first = [c[(slice(None),) * axis + (slice(0, half),)] for c in cells]
-    for c in cells:
-        if c.constant and c.ids.strides[axis] != 0 and c.values.strides[axis] != 0:
-            low, high = (c.values.take(range(i * half, (i + 1) * half), axis) for i in (0, 1))
-            if not np.array_equal(low, high, equal_nan=low.dtype.kind == "f"):
-                raise ImagesMixed
-
-    def join(ids: Ids) -> Ids:
-        return np.concatenate([ids, np.where(ids < 0, ids, ids + 1)], axis)
-
-    return first, join
+    images = next(f for f in found if f is not None)
+    first = [Cells(images.take(c.ids, 0), images.take(c.values, 0)) for c in cells]
+    for c, image in zip(cells, first, strict=True):
+        if c.values.strides[images.axis] != 0:
+            fixed = image.ids < 0
+            if fixed.any():
+                low, high = image.values[fixed], images.take(c.values, 1)[fixed]
+                if not np.array_equal(low, high, equal_nan=low.dtype.kind == "f"):
+                    raise ImagesMixed("a constant that differs from image to image")
+    return first, images.join
 
 
 def as_cells(value: "Cells | float | np.ndarray") -> Cells:
@@ -324,10 +322,10 @@ def pass_through(op: str, cells: list[Cells], shape: tuple[int, ...]) -> Cells |
 
 def dead_elements(op: str, tables: list[Cells]) -> np.ndarray | None:
     """Where a constant 0 makes the result 0 whatever the other factor is; None for nowhere.  # bool [R, P]"""
-    if op not in ("mul", "div"):
+    if op != "mul":
         return None
     dead = np.zeros(tables[0].ids.shape, bool)
-    for table in tables if op == "mul" else tables[:1]:
+    for table in tables:
         dead |= (table.ids < 0) & (table.values == 0)
     return dead if dead.any() else None
 
@@ -336,8 +334,6 @@ def constants_of(op: str, cells: list[Cells], shape: tuple[int, ...]) -> np.ndar
     """The result's values, right wherever the result is constant."""
     fixed = [c.ids < 0 for c in cells]
     zeros = [f & (c.values == 0) for f, c in zip(fixed, cells, strict=True)] if op == "mul" else []
-    if op == "div":
-        zeros = [fixed[0] & (cells[0].values == 0)]
     if not np.logical_and.reduce(fixed).any() and not any(z.any() for z in zeros):
         return np.broadcast_to(np.zeros(()), shape)
     with np.errstate(all="ignore"):

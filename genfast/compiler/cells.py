@@ -101,21 +101,50 @@ def split(ids: Ids) -> list[Block]:
     ]
 
 
-def find_images(ids: Ids) -> tuple[int, int] | None:
-    """(axis, size) such that the two images of the batch are the halves of that axis, each of ``size``; or None.
+@dataclass(frozen=True)
+class Images:
+    """Where the two images of the batch are: ``axis`` is [outer, 2 images, inner] in one. (outer is 1 where the batch
+    comes first, and the sequence's length where a batch is merged with a sequence that came before it.)"""
 
-    Half 1 must be half 0 with every id one higher: the same cells of the other image.
-    """
+    axis: int
+    outer: int
+    inner: int
+
+    def take(self, array: np.ndarray, image: int) -> np.ndarray:
+        """One image's half of an array; a view if outer is 1."""
+        before, after = array.shape[: self.axis], array.shape[self.axis + 1 :]
+        apart = array.reshape(*before, self.outer, 2, self.inner, *after)
+        half = apart[(slice(None),) * (self.axis + 1) + (image,)]
+        return half.reshape(*before, self.outer * self.inner, *after)
+
+    def join(self, ids: Ids) -> Ids:
+        """The whole batch's ids from those of image 0."""
+        before, after = ids.shape[: self.axis], ids.shape[self.axis + 1 :]
+        apart = ids.reshape(*before, self.outer, self.inner, *after)
+        both = np.stack([apart, apart + (apart >= 0)], self.axis + 1)
+        return both.reshape(*before, 2 * self.outer * self.inner, *after)
+
+
+def find_images(ids: Ids) -> Images | None:
+    """Where the two images are, if one axis holds both and image 1 is image 0 with every id one higher."""
+    flat = ids.reshape(-1) if ids.flags.c_contiguous else ids.ravel()
+    dynamic = flat >= 0
+    place = int(dynamic.argmax()) if dynamic.size else 0
+    if not dynamic.size or not dynamic[place] or flat[place] & 1:
+        return None
+    corner = np.unravel_index(place, ids.shape)
     for axis, length in enumerate(ids.shape):
-        if length % 2:
+        if length % 2 or ids.strides[axis] == 0:
             continue
-        half = length // 2
-        first, second = (ids.take(range(i * half, (i + 1) * half), axis) for i in (0, 1))
-        dynamic = first >= 0
-        if not dynamic.any() or ((first & 1) == 1)[dynamic].any():
-            continue
-        if np.array_equal(second, np.where(dynamic, first + 1, first)):
-            return axis, half
+        line = np.moveaxis(ids, axis, -1)[tuple(int(c) for a, c in enumerate(corner) if a != axis)]
+        start = int(corner[axis])
+        for inner in sorted((n for n in range(1, length // 2 + 1) if (length // 2) % n == 0), reverse=True):
+            if (start // inner) % 2 or line[start + inner] != line[start] + 1:
+                continue
+            images = Images(axis, length // (2 * inner), inner)
+            first, second = images.take(ids, 0), images.take(ids, 1)
+            if not (first & (first >= 0) & 1).any() and np.array_equal(second, first + (first >= 0)):
+                return images
     return None
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from genfast.compiler.builder import Tap, one_image
-from genfast.compiler.cells import Cells, Ids
+from genfast.compiler.builder import ImagesMixed, Tap, one_image
+from genfast.compiler.cells import Cells, Ids, find_images
 from genfast.compiler.frontend import Tracer, Unsupported, handles
 from genfast.kernels.masked_conv2d.mask import MASK_TYPES, causal_mask
 
@@ -42,8 +42,8 @@ def convolve(
 ) -> Ids:  # fmt: skip
     """weight: [O, I / groups, *kernel], or [I, O / groups, *kernel] if transposed."""
     (image,), join = one_image([tracer.cells(x)])
-    if image.ids.shape[0] != 1:
-        raise Unsupported("a convolution over a batch that holds more than one map for each image is not taken")
+    if image.ids.shape[0] == x.shape[0]:
+        raise ImagesMixed
     size, result = x.shape[2:], out.shape[2:]
     inputs, outputs, positions = x.shape[1], out.shape[1], int(np.prod(result))
     kernel = weight.shape[2:]
@@ -57,10 +57,12 @@ def convolve(
             dense[g * i : (g + 1) * i, g * o : (g + 1) * o] = block
         if dense.any():
             taps.append(Tap(sources(size, result, tap, stride, padding, dilation, transposed), dense))
-    table = Cells(image.ids.reshape(inputs, -1), image.values.reshape(inputs, -1))
     base = np.zeros(outputs) if bias is None else bias
-    ids = tracer.builder.linear(table, taps, base, positions)
-    return join(ids.reshape(1, outputs, *result))
+    maps = []  # usually one; several if the batch holds images and, say, their colours
+    for m in range(len(image.ids)):
+        table = Cells(image.ids[m].reshape(inputs, -1), image.values[m].reshape(inputs, -1))
+        maps.append(tracer.builder.linear(table, taps, base, positions).reshape(outputs, *result))
+    return join(np.stack(maps))
 
 
 @handles("convolution", "_convolution", "mkldnn_convolution", "cudnn_convolution")
@@ -74,7 +76,7 @@ def _convolution(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, A
     return convolve(tracer, x, numbers(weight), b, outs[0], stride, padding, dilation, transposed, groups)
 
 
-@handles("masked_conv2d")
+@handles("genfast::masked_conv2d")
 def _masked_conv2d(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> Ids:
     x, weight, bias, mask, color_groups = args[:5]
     outputs, inputs, kh, kw = weight.shape
@@ -88,6 +90,8 @@ def matrix_product(tracer: Tracer, x: Cells, weight: np.ndarray, bias: np.ndarra
     """x [..., M, K] times a constant [K, N]; everything before K is batch and positions."""
     (image,), join = one_image([x])
     shape = image.ids.shape
+    if shape[-1] != x.ids.shape[-1]:
+        raise ImagesMixed
     table = Cells(image.ids.reshape(-1, shape[-1]).T, image.values.reshape(-1, shape[-1]).T)
     positions = table.ids.shape[1]
     base = np.zeros(weight.shape[1]) if bias is None else bias
@@ -97,6 +101,24 @@ def matrix_product(tracer: Tracer, x: Cells, weight: np.ndarray, bias: np.ndarra
 
 def swap(cells: Cells) -> Cells:
     return Cells(cells.ids.swapaxes(-1, -2), cells.values.swapaxes(-1, -2))
+
+
+def products(tracer: Tracer, x: Cells, weight: np.ndarray) -> Ids:
+    """A batch of products x [N, M, K] @ weight [N, K, O], of which each image has its own, with the same weights."""
+    (image,), join = one_image([x])
+    weights = find_images(x.ids)
+    assert weights is not None
+    if weights.axis != 0:
+        raise ImagesMixed
+    low, high = weights.take(weight, 0), weights.take(weight, 1)
+    if not np.array_equal(low, high):
+        raise ImagesMixed("weights that differ from image to image")
+    ids = []
+    for table, values, part in zip(image.ids, image.values, low, strict=True):
+        positions = len(table)
+        taps = [Tap(np.arange(positions), part)]
+        ids.append(tracer.builder.linear(Cells(table.T, values.T), taps, np.zeros(part.shape[1]), positions).T)
+    return join(np.stack(ids))
 
 
 @handles("mm", "bmm", "addmm", "baddbmm", "matmul", "linear", "mv", "dot")
@@ -117,7 +139,7 @@ def _product(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any],
     elif (weight == weight[:1]).all():
         ids = matrix_product(tracer, cells, weight[0], None)
     else:
-        raise Unsupported("a batch of products with different constant matrices is not taken")
+        ids = products(tracer, cells, weight)
     if flip:
         ids = ids.swapaxes(-1, -2)
     if added is None:

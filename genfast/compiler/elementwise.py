@@ -11,6 +11,7 @@ from genfast.compiler.builder import ImagesMixed
 from genfast.compiler.cells import Cells, Ids
 from genfast.compiler.frontend import HANDLERS, Tracer, Unsupported, handles
 
+LARGEST = float(torch.finfo(torch.float32).max)
 Number = Any  # Cells or a Python number: both broadcast
 Formula = Callable[..., Number]
 
@@ -57,9 +58,24 @@ def softplus(e: Algebra, x: Number, beta: float = 1, threshold: float = 20) -> C
     return e.where(e.gt(e.mul(x, beta), threshold), x, soft)
 
 
-def divide(e: Algebra, x: Number, y: Number, rounding_mode: str | None = None) -> Cells:
+def divide(e: Algebra, x: Number, y: Number, rounding_mode: str | None = None, floats: bool = False) -> Cells:
+    if rounding_mode == "floor":
+        return floor_divide(e, x, y, floats)
     ratio = e.div(x, y)
-    return ratio if rounding_mode is None else e.trunc(ratio) if rounding_mode == "trunc" else e.floor(ratio)
+    return ratio if rounding_mode is None else e.trunc(ratio)
+
+
+def floor_divide(e: Algebra, x: Number, y: Number, floats: bool = False) -> Cells:
+    """Floats as torch has it: 1 // 0.1 is 9, since 0.1 in binary is a little more than a tenth."""
+    return e.round(e.div(e.sub(x, e.remainder(x, y)), y)) if floats else e.floor(e.div(x, y))
+
+
+def replaced(e: Algebra, x: Number, nan: float | None = None, posinf: float | None = None,
+             neginf: float | None = None) -> Cells:  # fmt: skip
+    """nan_to_num."""
+    x = e.where(e.isnan(x), nan or 0.0, x)
+    x = e.where(e.eq(x, math.inf), LARGEST if posinf is None else posinf, x)
+    return e.where(e.eq(x, -math.inf), -LARGEST if neginf is None else neginf, x)
 
 
 def truth(e: Algebra, x: Number) -> Cells:
@@ -86,15 +102,15 @@ FORMULAS: dict[str, Formula] = {
     "sub": lambda e, x, y, alpha=1: e.minus(x, y, alpha),
     "rsub": lambda e, x, y, alpha=1: e.minus(y, x, alpha),
     "div": divide,
-    "floor_divide": lambda e, x, y: e.floor(e.div(x, y)),
-    "fmod": lambda e, x, y: e.sub(x, e.mul(e.trunc(e.div(x, y)), y)),
+    "floor_divide": floor_divide,
+    "fmod": lambda e, x, y: e.mul(e.sign(x), e.remainder(e.abs(x), e.abs(y))),
     "pow": power,
     "square": lambda e, x: e.mul(x, x),
     "exp2": lambda e, x: e.pow(2.0, x),
     "log2": lambda e, x: e.mul(e.log(x), 1 / math.log(2)),
     "log10": lambda e, x: e.mul(e.log(x), 1 / math.log(10)),
     "tan": lambda e, x: e.div(e.sin(x), e.cos(x)),
-    "sinh": lambda e, x: e.mul(e.sub(e.exp(x), e.exp(e.neg(x))), 0.5),
+    "sinh": lambda e, x: e.mul(e.sub(e.expm1(x), e.expm1(e.neg(x))), 0.5),
     "cosh": lambda e, x: e.mul(e.add(e.exp(x), e.exp(e.neg(x))), 0.5),
     "frac": lambda e, x: e.sub(x, e.trunc(x)),
     "erfc": lambda e, x: e.sub(1.0, e.erf(x)),
@@ -115,7 +131,7 @@ FORMULAS: dict[str, Formula] = {
     "silu": lambda e, x: e.mul(x, e.sigmoid(x)),
     "mish": lambda e, x: e.mul(x, e.tanh(e.softplus(x))),
     "softplus": softplus,
-    "threshold": lambda e, x, threshold, value: e.where(e.gt(x, threshold), x, value),
+    "threshold": lambda e, x, threshold, value: e.where(e.le(x, threshold), value, x),
     "where": lambda e, c, x, y: e.where(c, x, y),
     "masked_fill": lambda e, x, mask, value: e.where(mask, value, x),
     "lerp": lambda e, x, y, weight: e.add(x, e.mul(weight, e.sub(y, x))),
@@ -126,25 +142,55 @@ FORMULAS: dict[str, Formula] = {
     "logical_xor": lambda e, x, y: e.ne(truth(e, x), truth(e, y)),
     "isinf": lambda e, x: e.eq(e.abs(x), math.inf),
     "isfinite": lambda e, x: e.lt(e.abs(x), math.inf),
-    "nan_to_num": lambda e, x, nan=None, posinf=None, neginf=None: clamp(
-        e, e.where(e.isnan(x), nan or 0.0, x), neginf or -3.4028234e38, posinf or 3.4028234e38
-    ),
-    "sigmoid_": lambda e, x: e.sigmoid(x),
+    "nan_to_num": replaced,
+    "logaddexp": lambda e, x, y: e.add(e.maximum(x, y), e.softplus(e.neg(e.abs(e.sub(x, y))))),
 }
+# Results that are among their operands, or truth values: never out of the range of a whole-number type.
+WITHIN = {
+    "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_xor", "logical_not", "isnan", "isinf",
+    "isfinite", "maximum", "minimum", "where", "sign", "relu", "clamp_min", "clamp_max", "floor", "ceil", "round",
+    "trunc",
+}  # fmt: skip
+BITS = {torch.uint8: 8, torch.int8: 8, torch.int16: 16}
 
 
-def _elementwise(formula: Formula) -> Any:
+def wrapped(e: Algebra, x: Cells, dtype: torch.dtype) -> Cells:
+    """x as a narrow whole number: 250 + 10 is 4 in uint8. Wider ones never overflow here."""
+    if dtype not in BITS:
+        return x
+    size = 2 ** BITS[dtype]
+    if dtype == torch.uint8:
+        return e.remainder(x, float(size))
+    return e.sub(e.remainder(e.add(x, size / 2), float(size)), size / 2)
+
+
+def converted(e: Algebra, x: Cells, source: torch.dtype, target: torch.dtype) -> Cells:
+    """Numbers of one dtype as those of another. Whole numbers are kept as floats, so most of this is no work."""
+    if target == torch.bool and source != torch.bool:
+        return truth(e, x)
+    if source.is_floating_point and not target.is_floating_point:
+        x = e.trunc(x)
+    fits = source == target or source == torch.bool or (source == torch.uint8 and target == torch.int16)
+    return x if fits or target not in BITS else wrapped(e, x, target)
+
+
+def _elementwise(name: str, formula: Formula) -> Any:
     def handle(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> Ids:
         operands = [tracer.cells(a) if isinstance(a, Tensor) else a for a in args]
         named = {k: tracer.cells(v) if isinstance(v, Tensor) else v for k, v in kwargs.items()}
-        named = {k: v for k, v in named.items() if k not in ("dtype", "layout", "device", "memory_format", "out")}
-        return formula(Algebra(tracer), *operands, **named).ids
+        e, dtype = Algebra(tracer), outs[0].dtype
+        if name in ("div", "floor_divide") and dtype.is_floating_point:
+            named["floats"] = True
+        out = formula(e, *operands, **named)
+        if name in WITHIN or dtype.is_floating_point:
+            return out.ids
+        return (truth(e, out) if dtype == torch.bool else wrapped(e, out, dtype)).ids
 
     return handle
 
 
 for _name, _formula in FORMULAS.items():
-    HANDLERS.setdefault(_name, _elementwise(_formula))
+    HANDLERS.setdefault(_name, _elementwise(_name, _formula))
 
 
 @handles("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not")
@@ -159,7 +205,8 @@ def _bitwise(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any],
 @handles("log_sigmoid_forward")
 def _log_sigmoid(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> list:
     e = Algebra(tracer)
-    return [e.neg(e.softplus(e.neg(tracer.cells(args[0])))).ids, None]
+    buffers = [tracer.unknown("what log_sigmoid keeps for its gradient is not followed", args[:1], o) for o in outs[1:]]
+    return [e.neg(e.softplus(e.neg(tracer.cells(args[0])))).ids, *buffers]
 
 
 @handles("glu")
@@ -178,35 +225,42 @@ def _rrelu(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], o
     return FORMULAS["leaky_relu"](Algebra(tracer), tracer.cells(args[0]), (lower + upper) / 2).ids
 
 
-@handles("_to_copy", "to")
+@handles("_to_copy", "convert_element_type")
 def _convert(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> Ids:
-    """Another dtype or layout. Whole numbers are kept as floats, so only rounding towards zero is work."""
-    x, e = tracer.cells(args[0]), Algebra(tracer)
-    source, target = args[0].dtype, outs[0].dtype
-    if target == torch.bool and source != torch.bool:
-        return truth(e, x).ids
-    if source.is_floating_point and not target.is_floating_point:
-        return e.trunc(x).ids
-    return x.ids
+    return converted(Algebra(tracer), tracer.cells(args[0]), args[0].dtype, outs[0].dtype).ids
 
 
 @handles("native_batch_norm", "_native_batch_norm_legit", "_native_batch_norm_legit_no_training", "cudnn_batch_norm",
-         "batch_norm", "native_batch_norm_legit_no_training")  # fmt: skip
+         "_batch_norm_no_update", "_batch_norm_with_update")  # fmt: skip
 def _batch_norm(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> list:
-    """In evaluation mode a batch norm is a scale and a shift for each channel."""
+    """In evaluation mode a batch norm is a scale and a shift for each channel.
+
+    Without running statistics it is an instance norm, if the images lie in the axis of the channels.
+    """
+    from genfast.compiler.reduction import reduce
+
     names = [a.name for a in func._schema.arguments]
     given = dict(zip(names, args, strict=False)) | kwargs
-    if given.get("training", False) or given.get("running_mean") is None:
-        raise ImagesMixed("batch norm with the statistics of the batch")
     shape = [1, -1] + [1] * (args[0].dim() - 2)
-    variance, mean = given["running_var"].double(), given["running_mean"].double()
-    scale = torch.rsqrt(variance + given["eps"])
-    if given.get("weight") is not None:
-        scale = scale * given["weight"].double()
-    shift = -mean * scale
-    if given.get("bias") is not None:
-        shift = shift + given["bias"].double()
-    e = Algebra(tracer)
-    x = tracer.cells(args[0])
-    out = e.add(e.mul(x, tracer.cells(scale.view(shape))), tracer.cells(shift.view(shape)))
-    return [out.ids] + [None] * (len(outs) - 1)
+    e, x = Algebra(tracer), tracer.cells(args[0])
+    trains = given.get("training", "with_update" in func._schema.name)
+    if trains or given.get("running_mean") is None:
+        try:
+            x = reduce(tracer, "standardize", x, [0, *range(2, args[0].dim())], True, given["eps"])
+        except ImagesMixed:
+            raise ImagesMixed("batch norm with the statistics of the batch") from None
+        scale, shift = given.get("weight"), given.get("bias")
+    else:
+        variance, mean = given["running_var"].double(), given["running_mean"].double()
+        scale = torch.rsqrt(variance + given["eps"])
+        if given.get("weight") is not None:
+            scale = scale * given["weight"].double()
+        shift = -mean * scale
+        if given.get("bias") is not None:
+            shift = shift + given["bias"].double()
+    if scale is not None:
+        x = e.mul(x, tracer.cells(scale.view(shape)))
+    if shift is not None:
+        x = e.add(x, tracer.cells(shift.view(shape)))
+    rest = [tracer.unknown("the statistics of a batch norm are not followed", args[:1], o) for o in outs[1:]]
+    return [x.ids, *rest]

@@ -16,12 +16,13 @@ from unittest import mock
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from genfast.compiler.builder import Builder, ImagesMixed
 from genfast.compiler.cells import Cells, Ids
-from genfast.compiler.shadow import Shadow
+from genfast.compiler.shadow import Shadow, key_of
 from genfast.errors import NotSupported
 
 Handled = Ids | None | Sequence[Ids | None]  # cells of the results; None for constants
@@ -30,11 +31,17 @@ HANDLERS: dict[str, Handler] = {}
 # Answers about shapes and memory: nothing of the numbers is in them.
 METADATA = {"sym_size", "sym_stride", "sym_numel", "sym_storage_offset", "is_contiguous", "numel", "dim", "empty_like",
             "new_empty", "new_empty_strided", "empty", "empty_strided", "is_same_size", "zeros_like", "ones_like",
-            "full_like", "new_zeros", "new_ones", "new_full", "rand_like", "randn_like"}  # fmt: skip
+            "full_like", "new_zeros", "new_ones", "new_full", "rand_like", "randn_like", "randint_like",
+            "_assert_async", "_assert_tensor_metadata", "_assert_scalar"}  # fmt: skip
+# Ways out of torch, where nothing can be followed.
+EXITS = ("numpy", "tolist", "__array__", "__dlpack__", "__deepcopy__", "__reduce_ex__")
 
 
 def handles(*names: str) -> Callable[[Handler], Handler]:
-    """Registers a handler for the ATen operators of these names, in-place and out-of-place."""
+    """Registers a handler for the ATen operators of these names, or for others ("namespace::name").
+
+    Handlers see functional operators only: of those that write, the tracer hands over their twins.
+    """
 
     def register(handler: Handler) -> Handler:
         for name in names:
@@ -57,9 +64,11 @@ class Tracer(TorchDispatchMode):
         self.builder = Builder()
         self.shadow = Shadow()
         self.names = {id(m): name for name, m in module.named_modules()}
-        self.stack: list[str] = []
+        self.stack: list[tuple[int, str]] = []
         self.decomposing = 0
         self.working = False  # the compiler's own calls, not the module's
+        self.checking = False  # torch looks at numbers only to complain about bad ones
+        self.dtypes: set[torch.dtype] = set()  # of the computed tensors
 
     # ---- what handlers use ----
 
@@ -71,14 +80,21 @@ class Tracer(TorchDispatchMode):
 
     def tracked(self, value: Any) -> bool:
         """Whether any element of it is computed from the images or the condition."""
-        if not isinstance(value, Tensor) or not self.shadow.tracks(value):
+        if not isinstance(value, Tensor) or value.layout != torch.strided or not self.shadow.tracks(value):
             return False
         ids = self.shadow.read(value)
-        return ids is not None and bool((ids >= 0).any())
+        if ids is None:
+            raise NotSupported(f"Layer {self.where()} reads the memory of computed numbers as {value.dtype}.")
+        return bool(ids.size) and (bool(ids.flat[0] >= 0) or bool((ids >= 0).any()))
+
+    def unknown(self, reason: str, operands: Sequence[Tensor], like: Tensor) -> Ids:
+        """The cells of a result that is not followed: refused only if an output needs it."""
+        ids = [self.shadow.read(t) for t in operands]
+        return self.builder.opaque(reason, [i for i in ids if i is not None], tuple(like.shape))
 
     def where(self) -> str:
         """The layer that is running, for messages."""
-        name = next((n for n in reversed(self.stack) if n), "")
+        name = next((n for _, n in reversed(self.stack) if n), "")
         return name or type(self.module).__name__
 
     # ---- the watch ----
@@ -94,57 +110,86 @@ class Tracer(TorchDispatchMode):
         name = func._schema.name.split("::")[-1]
         tensors = [a for a in tree_leaves((args, kwargs)) if isinstance(a, Tensor)]
         writes = written(func, args, kwargs)
-        tracked = any(self.tracked(t) for t in tensors)
-        if not tracked:
+        if not any(self.tracked(t) for t in tensors):
             out = func(*args, **kwargs)
             for t in writes:
                 self.shadow.write(t, None)
             return out
-        if name == "_local_scalar_dense":
-            return self._leave_torch(func, args)
-        if name in METADATA:
-            return func(*args, **kwargs)
-        if func.is_view and not writes:
+        if name in METADATA or (torch.Tag.inplace_view in func.tags and name != "resize_"):
             return func(*args, **kwargs)
 
         self.builder.layer = self.where()
-        before = self._before(writes, args)
+        if func.is_view and not writes:
+            out = func(*args, **kwargs)
+            for t in tree_leaves(out):
+                self.tracked(t)  # raises if it is read as another type
+            return out
+        before, before_named = self._before(writes, args, kwargs)
         out = func(*args, **kwargs)
         outs = [o for o in tree_leaves(out) if isinstance(o, Tensor)]
-        operands = [before if before is not None and a is args[0] else a for a in args]
-        targets = writes or outs
-        ids = self._handle(func, name, operands, kwargs, targets)
-        for target, target_ids in zip(targets, ids, strict=False):
-            self.shadow.write(target, target_ids)
+        targets = writes if returns_written(func) else outs
+        if not targets:
+            self._note()
+            return out
+        for target in targets:
+            if target.layout != torch.strided:
+                raise NotSupported(f"Layer {self.where()}: {name} makes a {target.layout} tensor of computed numbers.")
+            if target.dtype.is_floating_point:
+                self.dtypes.add(target.dtype)
+        for target, ids in zip(targets, self._handle(func, before, before_named, targets), strict=True):
+            self.shadow.write(target, ids)
         return out
 
-    def _before(self, writes: list[Tensor], args: Any) -> Tensor | None:
-        """The operand that is about to be overwritten, as it is now."""
-        if not writes or not args or not isinstance(args[0], Tensor) or writes[0] is not args[0]:
-            return None
-        ids = self.shadow.read(args[0])
-        copy = args[0].detach().clone()
-        if ids is not None:
-            self.shadow.write(copy, ids.copy())
-        return copy
+    def _before(self, writes: list[Tensor], args: Any, kwargs: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
+        """The operands as they are before any of them is overwritten."""
+        if not writes:
+            return list(args), kwargs
+        keys = {key_of(t) for t in writes}
 
-    def _handle(self, func: Any, name: str, args: list[Any], kwargs: dict[str, Any], targets: list[Tensor]) -> list:
-        base = name[:-1] if name.endswith("_") and not name.startswith("__") else name
-        handler = HANDLERS.get(name) or HANDLERS.get(base)
-        reason = ""
+        def snapshot(value: Any) -> Any:
+            if not isinstance(value, Tensor) or value.layout != torch.strided or key_of(value) not in keys:
+                return value
+            ids = self.shadow.read(value)
+            if ids is not None and (ids >= 0).all():
+                return value  # its numbers are never looked at
+            copy = value.detach().clone()
+            self.shadow.write(copy, None if ids is None else ids.copy())
+            return copy
+
+        return tree_map(snapshot, list(args)), tree_map(snapshot, kwargs)
+
+    def _handle(self, func: Any, args: list[Any], kwargs: dict[str, Any], targets: list[Tensor]) -> list[Ids | None]:
+        """The cells of the results. What no handler can tell is opaque, and so is what a handler fails at."""
+        name = func._schema.name.removeprefix("aten::").removeprefix("prims::")
+        if any(t.is_complex() for t in tree_leaves((args, kwargs, targets)) if isinstance(t, Tensor)):
+            return self._opaque(f"operator {name}: complex numbers are not taken", args, kwargs, targets)
+        if written(func, args, kwargs):
+            func = functional(func)
+            kwargs = {k: v for k, v in kwargs.items() if func is None or k in {a.name for a in func._schema.arguments}}
+        if func is None:
+            return self._opaque(f"operator {name}: it writes what is not followed", args, kwargs, targets)
+        handler = HANDLERS.get(func._schema.name.removeprefix("aten::").removeprefix("prims::"))
         try:
             if handler is not None:
                 result = handler(self, func, args, kwargs, targets)
-                return [result] if result is None or isinstance(result, np.ndarray) else list(result)
-            decomposed = self._decompose(func, args, kwargs)
-            if decomposed is not None:
-                return decomposed
-            reason = f"{name} has no place in an incremental sampler"
+                results = [result] if result is None or isinstance(result, np.ndarray) else list(result)
+            else:
+                decomposed = self._decompose(func, args, kwargs)
+                if decomposed is None:
+                    raise Unsupported("it has no place in an incremental sampler")
+                results = decomposed
+            if len(results) != len(targets):
+                raise Unsupported(f"{name} gives {len(targets)} tensors, of which {len(results)} are followed")
+            return results
         except ImagesMixed as error:
             return self._opaque(str(error) or f"operator {name}", args, kwargs, targets, mixes_images=True)
         except Unsupported as error:
-            reason = str(error)
-        return self._opaque(reason, args, kwargs, targets)
+            return self._opaque(f"operator {name}: {error}", args, kwargs, targets)
+        except NotSupported:
+            raise
+        except Exception as error:  # what nobody thought of must not pass, nor end in a traceback
+            reason = f"operator {name} is called in a way that is not followed ({type(error).__name__}: {error})"
+            return self._opaque(reason, args, kwargs, targets)
 
     def _decompose(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> list[Ids | None] | None:
         """Traces PyTorch's own decomposition of an operator, and takes the cells of what that computes."""
@@ -177,14 +222,13 @@ class Tracer(TorchDispatchMode):
         known = [ids for ids in inputs if ids is not None]
         return [self.builder.opaque(reason, known, tuple(t.shape), mixes_images) for t in targets]
 
-    def _leave_torch(self, func: Any, args: Any) -> Any:
-        """.item(), int(), bool(): Python sees a number. What it does with it cannot be followed, so it is noted."""
+    def _note(self) -> None:
+        """Python sees a computed number: .item(), int(), an if. What it does with it cannot be followed."""
         note = (
             f"{self.where()}: Python reads a computed number (.item() or an if); its effect on other inputs is unseen"
         )
-        if note not in self.builder.notes:
+        if note not in self.builder.notes and not self.checking:
             self.builder.notes.append(note)
-        return func(*args)
 
     # ---- the surroundings ----
 
@@ -194,17 +238,26 @@ class Tracer(TorchDispatchMode):
         enter = torch.nn.modules.module.register_module_forward_pre_hook
         leave = torch.nn.modules.module.register_module_forward_hook
         with ExitStack() as stack:
-            stack.callback(enter(lambda module, inputs: self.stack.append(self.names.get(id(module), ""))).remove)
-            stack.callback(leave(lambda module, inputs, outputs: (self.stack.pop(), None)[1]).remove)
-            for method in ("numpy", "tolist", "__array__"):
+            stack.callback(enter(self._enter).remove)
+            stack.callback(leave(self._leave).remove)
+            for method in EXITS:
                 stack.enter_context(mock.patch.object(Tensor, method, self._guard(method, getattr(Tensor, method))))
             # What a module leaves out while it is compiled (checks of its input, say) is left out here too.
             stack.enter_context(mock.patch.object(torch.compiler, "is_compiling", return_value=True))
             stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
             torch.backends.mha.set_fastpath_enabled(False)
             stack.enter_context(torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH))
+            stack.enter_context(Checks(self))
             stack.enter_context(self)
             yield self
+
+    def _enter(self, module: nn.Module, inputs: Any) -> None:
+        self.stack.append((id(module), self.names.get(id(module), type(module).__name__)))
+
+    def _leave(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
+        """Also forgets layers inside that an exception left, which the module caught."""
+        while self.stack and self.stack.pop()[0] != id(module):
+            pass
 
     def _guard(self, method: str, original: Callable[..., Any]) -> Callable[..., Any]:
         def guarded(tensor: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -218,11 +271,52 @@ class Tracer(TorchDispatchMode):
         return guarded
 
 
+class Checks(TorchFunctionMode):
+    """Knows the functions that look at numbers only to complain about bad ones: nothing to make a note of."""
+
+    FUNCTIONS = (torch.nn.functional.one_hot,)
+
+    def __init__(self, tracer: Tracer) -> None:
+        super().__init__()
+        self.tracer = tracer
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        checking, self.tracer.checking = self.tracer.checking, func in self.FUNCTIONS or self.tracer.checking
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            self.tracer.checking = checking
+
+
 def written(func: Any, args: Any, kwargs: Any) -> list[Tensor]:
     """The tensors that a call writes into: in-place operands and ``out=``."""
     out = []
     for i, argument in enumerate(func._schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
+        if argument.alias_info is not None and argument.alias_info.is_write and "batch_norm" not in func._schema.name:
             value = kwargs.get(argument.name, args[i] if i < len(args) else None)
             out += [t for t in tree_leaves(value) if isinstance(t, Tensor)]
     return out
+
+
+def returns_written(func: Any) -> bool:
+    """Whether the results of a call are what it wrote into."""
+    writes = [a for a in func._schema.arguments if a.alias_info is not None and a.alias_info.is_write]
+    returns = func._schema.returns
+    return bool(writes) and all(r.alias_info is not None and r.alias_info.is_write for r in returns)
+
+
+def functional(func: Any) -> Any:
+    """The operator that gives what this one writes into its operands or into ``out=``; None if there is none."""
+    namespace, name = func._schema.name.split("::")
+    wanted = [a.name for a in func._schema.arguments if not a.is_out]
+    for base in {name, name[:-1] if name.endswith("_") else name}:
+        packet = getattr(getattr(torch.ops, namespace), base, None)
+        for overload in packet.overloads() if packet is not None else ():
+            twin = getattr(packet, overload)
+            writes = any(a.alias_info is not None and a.alias_info.is_write for a in twin._schema.arguments)
+            same_types = [str(a.type) for a in twin._schema.arguments] == [
+                str(a.type) for a in func._schema.arguments if not a.is_out
+            ]
+            if not writes and [a.name for a in twin._schema.arguments] == wanted and same_types:
+                return twin
+    return None

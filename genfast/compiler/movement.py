@@ -5,14 +5,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
+from genfast.compiler.builder import one_image
 from genfast.compiler.cells import Ids
-from genfast.compiler.elementwise import Algebra
+from genfast.compiler.elementwise import Algebra, converted
 from genfast.compiler.frontend import Tracer, Unsupported, handles
 
-# Operands that say where to, not what; nothing computed may be among them.
-SELECTORS = {"indices", "index", "mask"}
+# Operands that hold what is moved. Others say where to: nothing computed may be among them.
+CONTENTS = {"self", "input", "tensors", "src", "source", "values", "value"}
 
 
 @handles(
@@ -23,7 +24,7 @@ SELECTORS = {"indices", "index", "mask"}
     "replication_pad1d", "replication_pad2d", "_unsafe_view", "reshape", "view_copy", "_reshape_alias", "expand_copy",
     "take", "index_put", "masked_select", "lift_fresh_copy", "lift_fresh", "narrow_copy", "permute_copy", "rot90",
     "native_channel_shuffle", "block_diag", "unsafe_split", "unsafe_chunk", "split_copy", "slice_copy", "select_copy",
-    "_unsafe_index", "concat", "hstack", "vstack", "fill", "zero", "index_fill", "index_copy", "copysign_never",
+    "_unsafe_index", "concat", "hstack", "vstack", "fill", "zero", "index_fill", "index_copy",
 )  # fmt: skip
 def _move(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> list[Ids]:
     return moved(tracer, func, args, kwargs)
@@ -47,49 +48,37 @@ def moved(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any]) ->
 
     names = [a.name for a in func._schema.arguments]
     given = dict(zip(names, args, strict=False)) | kwargs
+    if given.get("accumulate") or given.get("reduce") is not None:
+        raise Unsupported("it adds up what it moves to one place")
     operands = {}
     for name, value in given.items():
-        if name in SELECTORS:
-            if any(tracer.tracked(t) for t in (value if isinstance(value, list | tuple) else [value])):
-                raise Unsupported("it moves numbers to or from places that are computed from the image")
-            operands[name] = value
-        elif name == "value" and not isinstance(value, Tensor):
-            operands[name] = 0 if value is not None else None
-        elif name not in ("dtype", "memory_format", "device", "layout", "pin_memory"):
+        tensors = [t for t in tree_leaves(value) if isinstance(t, Tensor)]
+        if tensors and name in CONTENTS:
             operands[name] = tree_map(places, value)
-    base = func._schema.name.split("::")[-1]
-    function = functional(func) if base.endswith("_") else func
-    result = function(**operands)
+        elif any(tracer.tracked(t) for t in tensors):
+            raise Unsupported("it moves numbers to or from places that are computed from the image")
+        elif name == "value" and value is not None:
+            operands[name] = 0
+        elif name not in ("dtype", "memory_format", "device", "layout", "pin_memory"):
+            operands[name] = value
+    result = func(**operands)
     table = np.concatenate(pool)
     results = result if isinstance(result, list | tuple) else [result]
     return [table[r.numpy().astype(np.int64)] for r in results]
 
 
-def functional(func: Any) -> Any:
-    """The out-of-place twin of an in-place operator."""
-    namespace, name = func._schema.name.split("::")
-    packet = getattr(getattr(torch.ops, namespace), name[:-1])
-    return getattr(packet, func._overloadname)
-
-
-@handles("copy", "copy_")
+@handles("copy")
 def _copy(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> Ids | None:
     """self takes the numbers of another tensor, and keeps its own dtype."""
-    target, source = args[0], args[1]
-    if not tracer.tracked(source):
+    if not tracer.tracked(args[1]):
         return None
-    x = tracer.cells(source)
-    if source.dtype.is_floating_point and not target.dtype.is_floating_point:
-        e = Algebra(tracer)
-        x = e.ne(x, 0.0) if target.dtype == torch.bool else e.trunc(x)
-    return np.broadcast_to(x.ids, tuple(target.shape))
+    ids = converted(Algebra(tracer), tracer.cells(args[1]), args[1].dtype, outs[0].dtype).ids
+    return np.broadcast_to(ids, tuple(outs[0].shape))
 
 
 @handles("embedding")
 def _embedding(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> Ids:
     """Rows of a table at computed indices."""
-    from genfast.compiler.builder import one_image
-
     table, index = args[0], args[1]
     if tracer.tracked(table):
         raise Unsupported("an embedding whose table is computed from the image is not taken")
@@ -104,6 +93,8 @@ def _embedding(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any
 def _scatter(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> Ids:
     """One-hot: one number written at a computed place along an axis of length n, as n comparisons."""
     target, dim, index, value = args[0], args[1], args[2], args[3]
+    if kwargs.get("reduce") is not None:
+        raise Unsupported("it adds up what it moves to one place")
     dim %= target.dim()
     if not tracer.tracked(index):
         return moved(tracer, func, args, kwargs)[0]

@@ -1,12 +1,13 @@
 """Sums, extremes and norms over the numbers of a position (or over positions, where causality allows it)."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from genfast.compiler.builder import one_image
+from genfast.compiler.builder import ImagesMixed, one_image
 from genfast.compiler.cells import Cells, Ids
 from genfast.compiler.elementwise import Algebra
 from genfast.compiler.frontend import Tracer, Unsupported, handles
@@ -18,8 +19,6 @@ def reduce(tracer: Tracer, kind: str, x: Cells, axes: Sequence[int], keepdim: bo
     axes = [a % x.ids.ndim for a in axes]
     batch = next(a for a in range(x.ids.ndim) if image.ids.shape[a] != x.ids.shape[a])
     if batch in axes:
-        from genfast.compiler.builder import ImagesMixed
-
         raise ImagesMixed
     rest = [a for a in range(x.ids.ndim) if a not in axes]
     order = list(axes) + rest
@@ -44,6 +43,14 @@ def axes_of(args: list[Any], kwargs: dict[str, Any], ndim: int, place: int = 1) 
     return [d % ndim for d in ([dim] if isinstance(dim, int) else dim)], bool(keep)
 
 
+@handles("all", "any")
+def _truths(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> Ids:
+    e = Algebra(tracer)
+    axes, keep = axes_of(args, kwargs, args[0].dim())
+    kind = "min" if func._schema.name.endswith("all") else "max"
+    return reduce(tracer, kind, e.ne(tracer.cells(args[0]), 0.0), axes, keep).ids
+
+
 @handles("sum", "mean", "amax", "amin")
 def _reduction(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> Ids:
     name = func._schema.name.split("::")[-1]
@@ -60,6 +67,8 @@ def _reduction(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any
 @handles("var", "std", "var_mean", "std_mean")
 def _variance(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> list[Ids]:
     name, x, e = func._schema.name.split("::")[-1], tracer.cells(args[0]), Algebra(tracer)
+    if func._overloadname != "correction":
+        raise Unsupported("this form of it is not taken")
     axes, keep = axes_of(args, kwargs, args[0].dim())
     keep = bool(kwargs.get("keepdim", False))
     correction = kwargs.get("correction", 1)
@@ -67,7 +76,8 @@ def _variance(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any]
     mean = e.mul(reduce(tracer, "sum", x, axes, True), 1 / n)
     off = e.sub(x, mean)
     squares = reduce(tracer, "sum", e.mul(off, off), axes, True)
-    spread = e.mul(squares, 1 / max(n - (1 if correction is None else correction), 0)) if n > 1 else squares
+    freedom = n - (1 if correction is None else correction)
+    spread = e.mul(squares, 1 / freedom if freedom > 0 else math.inf)  # 0 * inf is NaN, as in torch
     if name.startswith("std"):
         spread = e.sqrt(spread)
     results = [spread.ids, mean.ids] if name.endswith("mean") else [spread.ids]
@@ -100,7 +110,7 @@ def _layer_norm(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, An
         out = e.mul(out, tracer.cells(weight))
     if bias is not None:
         out = e.add(out, tracer.cells(bias))
-    return [out.ids, None, None]
+    return [out.ids, *(tracer.unknown("the statistics of a norm are not followed", args[:1], o) for o in outs[1:])]
 
 
 @handles("native_group_norm")
@@ -117,7 +127,7 @@ def _group_norm(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, An
         out = e.mul(out, tracer.cells(weight.view(per_channel)))
     if bias is not None:
         out = e.add(out, tracer.cells(bias.view(per_channel)))
-    return [out.ids, None, None]
+    return [out.ids, *(tracer.unknown("the statistics of a norm are not followed", args[:1], o) for o in outs[1:])]
 
 
 @handles("max", "min")
