@@ -146,16 +146,19 @@ def measure(
     ratio: Ratio = compare(lambda: sampler.sample(batch, batch_size=batch), forward, turns=turns)
     loop = loop_seconds(model, images[: min(batch, 4)], passes=3) * batch / min(batch, 4)
     cost = 1 / ratio.median
+    parts = sampler.profile(batch)
+    shares = {name: round(seconds / sum(parts.values()), 3) for name, seconds in parts.items()}
     row = {
         "model": title, "batch": batch, "target": target, "sampling_over_forward": round(cost, 3),
         **as_row("ratio", ratio), "forward_layout": forward.layout, "loop_over_sampling": round(loop / ratio.ours),
         "flops": flops, "share_of_peak": round(flops / ratio.ours / peak, 3), "cache_bytes": cache,
-        "logit_error": error, "compile_seconds": round(compiling, 2),
+        "logit_error": error, "compile_seconds": round(compiling, 2), "time_shares": shares,
     }  # fmt: skip
     print(
         f"  batch {batch:3}: sampling {ratio.ours:7.3f} s, one forward ({forward.layout}) {ratio.theirs:7.3f} s: "
         f"{cost:.2f} x one forward (target {target}), {row['share_of_peak']:.0%} of peak, "
-        f"{row['loop_over_sampling']} times the loop, caches {cache / 1e6:.0f} MB",
+        f"{row['loop_over_sampling']} times the loop, caches {cache / 1e6:.0f} MB; time: "
+        + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()),
         flush=True,
     )
     return row

@@ -290,3 +290,13 @@ def test_sampling_leaves_the_model_as_it_was() -> None:
         compile_sampler(model, "eager").sample(1)
     assert model.training
     assert all(p.grad is None for p in model.parameters())
+
+
+@needs_extension
+def test_the_cpu_engine_tells_where_its_time_goes() -> None:
+    model = build("gated-pixelcnn", "gray")
+    parts = compile_sampler(model, "cpu").profile(3)
+    assert set(parts) == {"gather", "gemm", "body", "store", "draws"}
+    assert parts["gemm"] > 0
+    with pytest.raises(GenfastError, match="does not measure itself"):
+        compile_sampler(model, "naive").profile(3)
