@@ -110,7 +110,7 @@ def profile(task: Task, compiled: Compiled) -> dict[str, float]:
 def score(
     compiled: Compiled, likelihood: Likelihood, images: Tensor, condition: Tensor | None, params: torch.dtype | None
 ) -> tuple[Tensor, Tensor | None]:
-    """(log_probs float64 [n, C, H * W], likelihood parameters [n, ..., C, H, W], if a dtype is given) of given images."""
+    """Of given images: (log_probs float64 [n, C, H * W], likelihood parameters [n, ..., C, H, W] if given a dtype)."""
     n, channels, height, width = images.shape
     log_probs = torch.empty(n, channels, height * width, dtype=torch.float64, device=images.device)
     wide = compiled.plan.program.draws[0].params.width
