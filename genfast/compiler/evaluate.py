@@ -1,4 +1,4 @@
-"""What a Program means, written to be read: every step for whole images at once, in float64.
+"""What a Program means, written to be read: every step for whole images at once, in float64 unless told otherwise.
 
 It is the oracle of the compiler's self-check and of its tests; engines compute the same cells one by one.
 """
@@ -31,20 +31,22 @@ TORCH_OPS: dict[str, Callable[..., Tensor]] = {
 }
 
 
-def evaluate(program: Program, images: Tensor, conditions: Sequence[Tensor] = ()) -> list[Tensor]:
-    """The likelihood's parameters of every sub-pixel: for each channel float64 [B, width, H * W].
+def evaluate(
+    program: Program, images: Tensor, conditions: Sequence[Tensor] = (), dtype: torch.dtype = torch.float64
+) -> list[Tensor]:
+    """The likelihood's parameters of every sub-pixel: for each channel [B, width, H * W].
 
     images: levels [B, C, H, W]; conditions: [B, ...], as the module takes them.
     """
     values: dict[int, Tensor] = {}  # [B, positions, channels]
     for c, value in enumerate(program.inputs):
-        values[value] = images[:, c].double().flatten(1)[:, :, None]
+        values[value] = images[:, c].to(dtype).flatten(1)[:, :, None]
     for value, condition in zip(program.conditions, conditions, strict=True):
-        values[value] = condition_table(condition).double()
+        values[value] = condition_table(condition).to(dtype)
     last_use = {r.value: i for i, step in enumerate(program.steps) for r in reads_of(step)}
     keep = {d.params.value for d in program.draws} | {-1}
     for i, step in enumerate(program.steps):
-        values[step.out] = apply(program, step, values, len(images))
+        values[step.out] = apply(program, step, values, len(images), dtype)
         for value in {r.value for r in reads_of(step)} - keep:
             if last_use[value] == i:
                 del values[value]
@@ -58,32 +60,31 @@ def condition_table(condition: Tensor) -> Tensor:
     return condition.flatten(2).transpose(1, 2) if condition.dim() > 2 else condition[:, None, :]
 
 
-def apply(program: Program, step: Step, values: dict[int, Tensor], batch: int) -> Tensor:
-    """One step at all positions.  # float64 [B, positions, channels]"""
+def apply(program: Program, step: Step, values: dict[int, Tensor], batch: int, dtype: torch.dtype) -> Tensor:
+    """One step at all positions.  # [B, positions, channels]"""
     out = program.values[step.out]
     match step:
         case Linear():
-            total = constant(step.bias).expand(batch, -1, out.channels)
+            total = constant(step.bias, dtype).expand(batch, -1, out.channels)
             for tap in step.taps:
-                total = total + take(values, tap.read) @ torch.from_numpy(tap.weight)
+                total = total + take(values, tap.read) @ torch.from_numpy(tap.weight).to(dtype)
             return total
         case Pointwise():
-            args = [take(values, a) if isinstance(a, Read) else constant(a) for a in step.args]
+            args = [take(values, a) if isinstance(a, Read) else constant(a, dtype) for a in step.args]
             result: Tensor = TORCH_OPS[step.op](*args)
-            return result.double().expand(batch, out.positions, out.channels)
+            return result.to(dtype).expand(batch, out.positions, out.channels)
         case Lookup():
-            table = torch.from_numpy(step.table)
+            table = torch.from_numpy(step.table).to(dtype)
             index = take(values, step.index)[..., 0].long()
             return table[index.clamp(0, len(table) - 1)]
         case Reduce():
             return reduce(step.kind, torch.cat([take(values, r) for r in step.reads], 2), step.eps)
         case Copy():
-            total = torch.full((batch, out.positions, out.channels), torch.nan, dtype=torch.float64)
+            total = torch.full((batch, out.positions, out.channels), torch.nan, dtype=dtype)
             for start, piece in zip(step.starts, step.pieces, strict=True):
                 if isinstance(piece, Constant):
-                    rows = constant(piece)
-                    width = out.channels - start if rows.shape[2] == 1 else rows.shape[2]
-                    total[:, :, start : start + width] = rows
+                    rows = constant(piece, dtype)
+                    total[:, :, start : start + rows.shape[2]] = rows
                 else:
                     there = torch.from_numpy(piece.at >= 0)
                     total[:, there, start : start + piece.width] = take(values, piece)[:, there]
@@ -110,14 +111,15 @@ def reduce(kind: str, x: Tensor, eps: float) -> Tensor:
 
 def take(values: dict[int, Tensor], read: Read) -> Tensor:
     """A read at every position of its reader, zeros where there is nothing.  # [B, Q, width]"""
-    at = torch.from_numpy(np.maximum(read.at, 0)).long()
     part = values[read.value][:, :, read.start : read.start + read.width]
-    rows = part[:, at]
+    if len(read.at) == part.shape[1] and np.array_equal(read.at, np.arange(len(read.at))):
+        return part
+    rows = part[:, torch.from_numpy(np.maximum(read.at, 0)).long()]
     if (read.at < 0).any():
-        rows = rows * torch.from_numpy(read.at >= 0)[:, None]
+        rows = rows.masked_fill(torch.from_numpy(read.at < 0)[:, None], 0)
     return rows
 
 
-def constant(c: Constant) -> Tensor:
+def constant(c: Constant, dtype: torch.dtype) -> Tensor:
     """[1, Q, width]"""
-    return torch.from_numpy(c.rows[c.which])[None]
+    return torch.from_numpy(c.rows[c.which])[None].to(dtype)

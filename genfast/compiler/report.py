@@ -120,7 +120,8 @@ def check_causality(
     Raises NotSupported for a network that the compiler cannot take apart, with the operator and the layer.
     """
     target = make_target(module, image_shape, likelihood, levels, encode, pick, condition)
-    program, opaque = trace(target)
+    found = trace(target)
+    program, opaque = found.program, found.opaque
     mixed = [step for step in opaque if step.mixes_images]
     if opaque and not mixed:
         step = opaque[0]
