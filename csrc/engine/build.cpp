@@ -167,12 +167,10 @@ class Builder {
     const int64_t panel = cpu_kernels().panel;
     h.panels = (h.width + panel - 1) / panel;
     h.packed = Memory<float>(h.panels * panel * h.depth);
-    for (int64_t i = 0; i < h.panels; i++) {
-      const int64_t n0 = i * panel, columns = std::min<int64_t>(panel, h.width - n0);
-      const int64_t wide = columns <= panel / 2 ? panel / 2 : panel;
+    for (int64_t n0 = 0; n0 < h.width; n0 += panel) {
       float* to = h.packed.get() + n0 * h.depth;
       for (int64_t d = 0; d < h.depth; d++)
-        for (int64_t n = 0; n < wide; n++) to[d * wide + n] = n < columns ? h.weight[d * h.width + n0 + n] : 0.0f;
+        for (int64_t n = 0; n < panel; n++) *to++ = n0 + n < h.width ? h.weight[d * h.width + n0 + n] : 0.0f;
     }
     h.weight = {};
   }

@@ -10,7 +10,7 @@
 namespace genfast::engine {
 
 struct CpuKernels {
-  int64_t panel;  // columns of a panel of weights; half as many fill a vector
+  int64_t panel;  // columns of a panel of weights
   void (*tap_gemm)(const TapGemm<float>&);
   void (*pointwise)(PointwiseOp, const PointwiseArg*, float*, int64_t, int64_t, int64_t);
   void (*reduce)(ReduceKind, const float*, int64_t, float*, int64_t, int64_t, int64_t, float);

@@ -88,41 +88,41 @@ void Member::multiply(const Head& head, const Kernel& kernel, const Block& block
   const Constant& bias = kernel.constants[head.bias];
   const Place& place = kernel.registers[0];
   float* out = at(place, block);
-  const int64_t end = head.panels * (index_ + 1) / members;
-  for (int64_t panel = head.panels * index_ / members; panel < end; panel++) {
-    const int64_t n0 = panel * P, columns = std::min(P, head.width - n0);
-    TapGemm<float> g = {.a = direct ? team_.caches.get() : gather_.get(),
-                        .w = head.packed.get() + n0 * head.depth,
-                        .taps = taps_.data(),
-                        .num_taps = 1,
-                        .a_k = 1,
-                        .w_k = columns <= P / 2 ? P / 2 : P,
-                        .out = out + n0,
-                        .out_row = place.row,
-                        .rows = block.rows(),
-                        .columns = columns,
-                        .add = Add::kBias,
-                        .bias = bias.rows.data() + n0};
-    const auto bias_at = [&](int64_t i) { return bias.rows.data() + bias.which[block.positions[i]] * bias.row + n0; };
-    if (direct) {
-      g.rows = block.images;
-      for (int64_t i = 0; i < block.count; i++) {
-        g.taps = taps_.data() + first_tap_[i];
-        g.num_taps = first_tap_[i + 1] - first_tap_[i];
-        g.bias = bias_at(i);
-        g.out = out + i * block.images * place.row + n0;
-        cpu_.tap_gemm(g);
-      }
-    } else if (bias.count == 1) {
+  const int64_t n0 = head.panels * index_ / members * P;
+  const int64_t columns = std::min<int64_t>(head.panels * (index_ + 1) / members * P, head.width) - n0;
+  if (columns <= 0) return;
+  TapGemm<float> g = {.a = direct ? team_.caches.get() : gather_.get(),
+                      .w = head.packed.get() + n0 * head.depth,
+                      .taps = taps_.data(),
+                      .num_taps = 1,
+                      .a_k = 1,
+                      .w_k = P,
+                      .w_panel = P * head.depth,
+                      .out = out + n0,
+                      .out_row = place.row,
+                      .rows = block.rows(),
+                      .columns = columns,
+                      .add = Add::kBias,
+                      .bias = bias.rows.data() + n0};
+  const auto bias_at = [&](int64_t i) { return bias.rows.data() + bias.which[block.positions[i]] * bias.row + n0; };
+  if (direct) {
+    g.rows = block.images;
+    for (int64_t i = 0; i < block.count; i++) {
+      g.taps = taps_.data() + first_tap_[i];
+      g.num_taps = first_tap_[i + 1] - first_tap_[i];
+      g.bias = bias_at(i);
+      g.out = out + i * block.images * place.row + n0;
       cpu_.tap_gemm(g);
-    } else {
-      g.add = Add::kNothing;
-      cpu_.tap_gemm(g);
-      for (int64_t row = 0; row < block.rows(); row++) {
-        const float* b = bias_at(row / block.images);
-        float* sum = g.out + row * place.row;
-        for (int64_t n = 0; n < columns; n++) sum[n] += b[n];
-      }
+    }
+  } else if (bias.count == 1) {
+    cpu_.tap_gemm(g);
+  } else {
+    g.add = Add::kNothing;
+    cpu_.tap_gemm(g);
+    for (int64_t row = 0; row < block.rows(); row++) {
+      const float* b = bias_at(row / block.images);
+      float* sum = g.out + row * place.row;
+      for (int64_t n = 0; n < columns; n++) sum[n] += b[n];
     }
   }
 }

@@ -68,7 +68,7 @@ struct Head {
   ReduceKind reduce = ReduceKind::sum;
   float eps = 0;
   // built, for a Linear
-  Memory<float> packed;      // [panel][depth][panel width]; the last panel is half as wide if that is enough
+  Memory<float> packed;      // [panel][depth][columns of a panel], zeros past the last column
   int64_t depth = 0;         // sum of the widths
   int64_t panels = 0;
   int64_t gather_row = 0;    // from row to row of taps copied together

@@ -18,8 +18,8 @@ typedef Vector<double>::type Doubles;
 typedef int32_t Int32s __attribute__((vector_size(GENFAST_VECTOR_BYTES)));
 typedef int64_t Int64s __attribute__((vector_size(GENFAST_VECTOR_BYTES)));
 
-GENFAST_INLINE Floats splat(float x) { return Floats{} + x; }
-GENFAST_INLINE Doubles splat(double x) { return Doubles{} + x; }
+GENFAST_INLINE Floats splat(float x) { return x - Floats{}; }
+GENFAST_INLINE Doubles splat(double x) { return x - Doubles{}; }
 
 struct ReducedFloats {
   Floats expm1;    // exp(r) - 1

@@ -19,11 +19,11 @@
 #elif defined(__AVX2__)
 #define GENFAST_VECTOR_BYTES 32
 #define GENFAST_TILE_ROWS 6  // 6 x 2 + 2 + 1 of 16 registers
-#define GENFAST_NARROW_TILE_ROWS 12  // one vector wide: 12 + 1 + 1
+#define GENFAST_NARROW_TILE_ROWS 10  // one vector wide
 #else
 #define GENFAST_VECTOR_BYTES 16
 #define GENFAST_TILE_ROWS 6
-#define GENFAST_NARROW_TILE_ROWS 12
+#define GENFAST_NARROW_TILE_ROWS 10
 #endif
 
 #define GENFAST_INLINE inline __attribute__((always_inline))

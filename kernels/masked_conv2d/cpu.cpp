@@ -87,7 +87,7 @@ void convolve(const Conv& c, const T* padded, int64_t y0_padded, const T* packed
       const int64_t inside = c.transposed ? c.H - 1 - y : y, outside = c.kh / 2 - inside;
       const int64_t skipped = outside > 0 ? smaller(outside * c.kw, used) : 0;
       tap_gemm({.a = padded + (y - y0_padded) * c.padded_row(), .w = packed + n0 * c.num_taps * c.K, .taps = taps + skipped,
-                .num_taps = used - skipped, .a_k = 1, .w_k = P, .out = out + (y - y0) * c.W * c.N + n0, .out_row = c.N,
+                .num_taps = used - skipped, .a_k = 1, .w_k = P, .w_panel = 0, .out = out + (y - y0) * c.W * c.N + n0, .out_row = c.N,
                 .rows = c.W, .columns = n1 - n0, .add = bias ? Add::kBias : Add::kNothing, .bias = bias ? bias + n0 : nullptr});
     }
   }
@@ -145,7 +145,7 @@ void accumulate_weight_grad(const Conv& c, const T* x, const T* grad, int64_t pi
   int64_t used = 0;
   for (int64_t y = y0; y < y1; y++)
     taps[used++] = {(y + dy) * c.padded_row() + (x0 + dx) * c.K + k.begin, y * c.W + x0, x1 - x0, 1};
-  tap_gemm({.a = x, .w = grad, .taps = taps, .num_taps = used, .a_k = c.K, .w_k = pixel, .out = sums + k.begin * P,
+  tap_gemm({.a = x, .w = grad, .taps = taps, .num_taps = used, .a_k = c.K, .w_k = pixel, .w_panel = 0, .out = sums + k.begin * P,
             .out_row = P, .rows = k.end - k.begin, .columns = P, .add = Add::kOutput, .bias = nullptr});
 }
 

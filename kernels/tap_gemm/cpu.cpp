@@ -1,7 +1,7 @@
 // The register tile: GENFAST_TILE_ROWS x 2 vectors of accumulators, each weight vector loaded once per k for all rows, each
 // element of a broadcast once for two vectors. With 14 x 32 floats it needs 128 bytes of weights for 28 multiply-adds (14 cycles),
-// which an L2 cache delivers, so panels are streamed and never blocked. A panel of which the output fills no more than one vector
-// takes a tile one vector wide.
+// which an L2 cache delivers, so panels are streamed and never blocked. Where columns fill no more than one vector a tile is one vector
+// wide, and few rows take two panels at once.
 #include "tap_gemm/cpu.h"
 
 #include "common/simd.h"
@@ -12,39 +12,74 @@ namespace {
 constexpr int kVectors = 2;  // of a whole panel
 template <class T>
 constexpr int kPanel = kVectors * kLanes<T>;
+// With so few rows a tile takes two panels at once: fewer than 8 sums would wait for each other, not for the weights.
+constexpr int kFewRows = 3;
 template <int V>
-constexpr int kTileRows = V == 1 ? GENFAST_NARROW_TILE_ROWS : GENFAST_TILE_ROWS;
+constexpr int kTileRows = V == 1 ? GENFAST_NARROW_TILE_ROWS : V == kVectors ? GENFAST_TILE_ROWS : kFewRows;
 
-// Rows of a are pixels: k is contiguous. Every third row has a pointer of its own, and the two after it are one and two row
+// Keeps a sum in a register of its own between two steps. Left alone, the compiler overlaps steps until it runs out of registers, and
+// one sum that goes through memory makes all wait. Where the tile itself fills the registers there is nothing to overlap.
+template <class V>
+GENFAST_INLINE void keep_in_register(V& sum) {
+#if defined(__x86_64__)
+  asm("" : "+v"(sum));
+#elif defined(__aarch64__)
+  asm("" : "+w"(sum));
+#endif
+}
+template <int R, int V>
+constexpr bool kFillsRegisters = GENFAST_VECTOR_BYTES < 64 && R * V >= 12;
+
+// Rows of a are pixels: k is contiguous. With many rows every third has a pointer of its own, and the two after it are one and two row
 // lengths further on, which x86 addresses for free; left alone, the compiler keeps a pointer for every row and spills.
 template <class T, int R>
 struct RowPointers {
-  const T* base[(R + 2) / 3];
+  static constexpr int kShare = R <= 6 ? 1 : 3, kPointers = (R + kShare - 1) / kShare;
+  const T* base[kPointers];
   ptrdiff_t row;
   GENFAST_INLINE RowPointers(const T* a, ptrdiff_t a_row) : row(a_row) {
 #pragma GCC unroll 8
-    for (int i = 0; i < (R + 2) / 3; i++) {
-      base[i] = a + 3 * i * a_row;
+    for (int i = 0; i < kPointers; i++) {
+      base[i] = a + kShare * i * a_row;
       asm("" : "+r"(base[i]));
     }
   }
-  GENFAST_INLINE T at(int r, int k) const { return base[r / 3][(r % 3) * row + k]; }
+  GENFAST_INLINE T at(int r, int k) const { return base[r / kShare][(r % kShare) * row + k]; }
   GENFAST_INLINE void advance(ptrdiff_t k) {
 #pragma GCC unroll 8
-    for (int i = 0; i < (R + 2) / 3; i++) base[i] += k;
+    for (int i = 0; i < kPointers; i++) base[i] += k;
   }
 };
 
+// One k of all sums. The fewer of rows and vectors wait in registers for the others.
 template <class T, int R, int V, class Element>
-GENFAST_INLINE void multiply_add(typename Vector<T>::type (&acc)[R][V], const T* w, Element a) {
-  typename Vector<T>::type b[V];
-#pragma GCC unroll 4
-  for (int v = 0; v < V; v++) b[v] = load(w + v * kLanes<T>);
+GENFAST_INLINE void multiply_add(typename Vector<T>::type (&acc)[R][V], const T* w, ptrdiff_t w_panel, Element a) {
+  using Vec = typename Vector<T>::type;
+  const auto weights = [&](int v) { return load(w + v / kVectors * w_panel + v % kVectors * kLanes<T>); };
+  const auto add = [&](int r, int v, Vec x, Vec b) {
+    acc[r][v] += x * b;
+    if constexpr (!kFillsRegisters<R, V>) keep_in_register(acc[r][v]);
+  };
+  if constexpr (R < V) {
+    Vec x[R];
 #pragma GCC unroll 16
-  for (int r = 0; r < R; r++) {
-    const T x = a(r);
+    for (int r = 0; r < R; r++) x[r] = a(r) - Vec{};  // minus zero: nothing is left of it
 #pragma GCC unroll 4
-    for (int v = 0; v < V; v++) acc[r][v] += x * b[v];
+    for (int v = 0; v < V; v++) {
+      const Vec b = weights(v);
+#pragma GCC unroll 16
+      for (int r = 0; r < R; r++) add(r, v, x[r], b);
+    }
+  } else {
+    Vec b[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; v++) b[v] = weights(v);
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+      const T x = a(r);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; v++) add(r, v, x - Vec{}, b[v]);
+    }
   }
 }
 
@@ -68,12 +103,12 @@ __attribute__((noinline)) void sum_rows_of_pixels(const TapGemm<T>& g, int64_t m
     int64_t k = tap.depth;
     for (; k >= 4; k -= 4) {
 #pragma GCC unroll 4
-      for (int u = 0; u < 4; u++) multiply_add<T, R, V>(acc, w + u * g.w_k, [&](int r) { return a.at(r, u); });
+      for (int u = 0; u < 4; u++) multiply_add<T, R, V>(acc, w + u * g.w_k, g.w_panel, [&](int r) { return a.at(r, u); });
       a.advance(4);
       w += 4 * g.w_k;
     }
     for (; k > 0; k--) {
-      multiply_add<T, R, V>(acc, w, [&](int r) { return a.at(r, 0); });
+      multiply_add<T, R, V>(acc, w, g.w_panel, [&](int r) { return a.at(r, 0); });
       a.advance(1);
       w += g.w_k;
     }
@@ -88,7 +123,7 @@ __attribute__((noinline)) void sum_columns_of_channels(const TapGemm<T>& g, int6
     const T* a = g.a + g.taps[t].a + m;
     const T* w = g.w + g.taps[t].w * g.w_k;
     for (int64_t k = g.taps[t].depth; k > 0; k--) {
-      multiply_add<T, R, V>(acc, w, [&](int r) { return a[r]; });
+      multiply_add<T, R, V>(acc, w, g.w_panel, [&](int r) { return a[r]; });
       a += g.a_k;
       w += g.w_k;
     }
@@ -105,12 +140,14 @@ GENFAST_INLINE void finish_row(const T* sum, const T* plus, T* to, int64_t colum
 }
 
 // Rows [m, m + R) of V vectors of columns. What the sum is added to joins last: a large bias at the start would cost every partial
-// sum its low bits. A panel that is wider than the output is never written past its end.
+// sum its low bits. Weights that are wider than the output are never written past its end.
 template <class T, int R, int V>
 void tile(const TapGemm<T>& g, int64_t m) {
   constexpr int kColumns = V * kLanes<T>;
   alignas(64) T sums[R * kColumns];
-  if (g.a_k == 1)
+  if constexpr (V > kVectors)
+    sum_rows_of_pixels<T, R, V>(g, m, sums);
+  else if (g.a_k == 1)
     sum_rows_of_pixels<T, R, V>(g, m, sums);
   else
     sum_columns_of_channels<T, R, V>(g, m, sums);
@@ -142,12 +179,29 @@ GENFAST_INLINE void tiles(const TapGemm<T>& g) {
   }
 }
 
+// The columns from n0 on, at most `most` of them.
+template <class T>
+GENFAST_INLINE TapGemm<T> columns_of(const TapGemm<T>& g, int64_t n0, int64_t most) {
+  TapGemm<T> part = g;
+  part.w += n0 / kPanel<T> * g.w_panel;
+  part.out += n0;
+  if (g.add == Add::kBias) part.bias += n0;
+  part.columns = g.columns - n0 < most ? g.columns - n0 : most;
+  return part;
+}
+
 template <class T>
 GENFAST_INLINE void all_tiles(const TapGemm<T>& g) {
-  if (g.columns <= kLanes<T>)
-    tiles<T, 1>(g);
-  else
-    tiles<T, kVectors>(g);
+  int64_t n = 0;
+  if (g.rows <= kFewRows && g.a_k == 1)
+    for (; g.columns - n > kPanel<T>; n += 2 * kPanel<T>) tiles<T, 2 * kVectors>(columns_of(g, n, 2 * kPanel<T>));
+  for (; n < g.columns; n += kPanel<T>) {
+    const TapGemm<T> part = columns_of(g, n, kPanel<T>);
+    if (part.columns <= kLanes<T>)
+      tiles<T, 1>(part);
+    else
+      tiles<T, kVectors>(part);
+  }
 }
 
 }  // namespace

@@ -1,9 +1,9 @@
-// tap_gemm on a CPU: out[m, :] = added + sum over taps t, k < depth_t of a[t.a + m * t.a_row + k * a_k] * w[(t.w + k) * w_k + :]
+// tap_gemm on a CPU: out[m, :] = added + sum over taps t, k < depth_t of a[t.a + m * t.a_row + k * a_k] * w[t.w + k, :]
 //
-// One call computes `rows` rows of one panel of at most panel_bytes / sizeof(T) columns. Pointers are raw; nothing is allocated.
+// Weights lie in panels of panel_bytes / sizeof(T) columns. Pointers are raw; nothing is allocated.
 //   a      any layout in which either a_k == 1 (rows of pixels) or every a_row == 1 (columns of channels: weight gradients)
-//   w      a whole panel of consecutive columns for each k, w_k apart, or half a panel where `columns` fill no more; those past
-//          `columns` must be readable. Half a panel costs half.
+//   w      panels w_panel elements apart, in each a row of consecutive columns for each k, rows w_k apart; all of a row must be
+//          readable, past `columns` too. Half a panel of columns costs half.
 //   out    `columns` values a row, rows out_row apart; may alias neither a nor w
 // The sum runs over taps in the order given, and over k from 0, in one accumulator for each output: the result depends
 // on neither the batch, nor the position in it, nor the number of threads, to the bit.
@@ -29,7 +29,7 @@ struct TapGemm {
   const T* w;
   const Tap* taps;
   int64_t num_taps;
-  int64_t a_k, w_k;
+  int64_t a_k, w_k, w_panel;  // w_panel is not looked at where there is one panel
   T* out;
   int64_t out_row;
   int64_t rows, columns;
