@@ -235,7 +235,8 @@ class Builder:
             some = np.flatnonzero(fixed.any(1))
             low, high = int(some[0]), int(some[-1]) + 1  # the pieces above overwrite what is not fixed in between
             starts.insert(0, low)
-            pieces.insert(0, make_constant(values[low:high].T))
+            first, which = unique_rows(values[low:high].T)
+            pieces.insert(0, Constant(values[low:high].T[first], which))
         value = self.new_value(rows, positions)
         self.steps.append(Copy(value, tuple(starts), tuple(pieces)))
         return Read(value, 0, rows, np.arange(positions, dtype=np.int32))

@@ -134,13 +134,27 @@ def two_images(ids: np.ndarray) -> np.ndarray:
 
 
 def without_dead_steps(program: Program) -> tuple[Program, list[Opaque]]:
-    """The program without the steps that no output needs, its values numbered anew."""
+    """The program without the steps, and the taps and pieces, that no output needs, its values numbered anew."""
     need = needed(program)
-    alive: list[Step | Opaque] = [s for s in program.steps if need[s.out].any()]
+    alive: list[Step | Opaque] = [without_dead_parts(s, need[s.out]) for s in program.steps if need[s.out].any()]
     opaque = [s for s in alive if isinstance(s, Opaque)]
     kept = sorted({*program.inputs, *program.conditions, *(s.out for s in alive)})
     number = {old: new for new, old in enumerate(kept)}
     return renumber(program, alive, kept, number), [Opaque(number[s.out], s.reason, (), s.mixes_images) for s in opaque]
+
+
+def without_dead_parts(step: Step | Opaque, need: np.ndarray) -> Step | Opaque:
+    """A step without the taps or pieces that are nowhere where it is needed."""
+
+    def used(x: Any) -> bool:
+        return not isinstance(x, Read) or bool((x.at[need] >= 0).any())
+
+    if isinstance(step, Linear):
+        return replace(step, taps=tuple(t for t in step.taps if used(t.read)))
+    if isinstance(step, Copy):
+        kept = [(s, p) for s, p in zip(step.starts, step.pieces, strict=True) if used(p)]
+        return replace(step, starts=tuple(s for s, _ in kept), pieces=tuple(p for _, p in kept))
+    return step
 
 
 def renumber(program: Program, steps: Sequence[Step | Opaque], kept: list[int], number: dict[int, int]) -> Program:
@@ -206,6 +220,7 @@ def fresh(condition: Tensor) -> Tensor:
 
 def differ(one: Tensor, two: Tensor) -> float:
     """The largest difference; infinite where one of the two is NaN, or infinite, and the other is not the same."""
+    one, two = one.double(), two.double()
     odd = ~(one.isfinite() & two.isfinite())
     same = (one == two) | (one.isnan() & two.isnan())
     if bool((odd & ~same).any()):
@@ -214,4 +229,4 @@ def differ(one: Tensor, two: Tensor) -> float:
 
 
 def size_of(x: Tensor) -> float:
-    return float(x.masked_fill(~x.isfinite(), 0).abs().amax()) if x.numel() else 0.0
+    return float(x.double().masked_fill(~x.isfinite(), 0).abs().amax()) if x.numel() else 0.0

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from genfast.compiler.builder import ImagesMixed, Tap, one_image
+from genfast.compiler.builder import ImagesMixed, Tap, as_cells, one_image
 from genfast.compiler.cells import Cells, Ids, find_images
 from genfast.compiler.frontend import Tracer, Unsupported, handles
 from genfast.kernels.masked_conv2d.mask import MASK_TYPES, causal_mask
@@ -104,29 +105,49 @@ def swap(cells: Cells) -> Cells:
 
 
 def products(tracer: Tracer, x: Cells, weight: np.ndarray) -> Ids:
-    """A batch of products x [N, M, K] @ weight [N, K, O], of which each image has its own, with the same weights."""
+    """A batch of products x [N, M, K] @ weight [N, K, O] whose weights are not the same for all n."""
     (image,), join = one_image([x])
-    weights = find_images(x.ids)
-    assert weights is not None
-    if weights.axis != 0:
+    images = find_images(x.ids)
+    if images is None or images.axis == 2:
         raise ImagesMixed
-    low, high = weights.take(weight, 0), weights.take(weight, 1)
-    if not np.array_equal(low, high):
-        raise ImagesMixed("weights that differ from image to image")
+    if images.axis == 0:
+        if not np.array_equal(images.take(weight, 0), images.take(weight, 1)):
+            raise ImagesMixed("weights that differ from image to image")
+        weight = images.take(weight, 0)
     ids = []
-    for table, values, part in zip(image.ids, image.values, low, strict=True):
+    for table, values, part in zip(image.ids, image.values, weight, strict=True):
         positions = len(table)
         taps = [Tap(np.arange(positions), part)]
         ids.append(tracer.builder.linear(Cells(table.T, values.T), taps, np.zeros(part.shape[1]), positions).T)
     return join(np.stack(ids))
 
 
-@handles("mm", "bmm", "addmm", "baddbmm", "matmul", "linear", "mv", "dot")
+@handles("avg_pool1d", "avg_pool2d", "avg_pool3d")
+def _average(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> Ids:
+    """A convolution with ones, divided by what PyTorch divides by (which differs at the edges)."""
+    x, n = args[0], int(func._schema.name[-2])
+    if x.dim() != n + 2:
+        raise Unsupported("a pool without a batch is not taken")
+    kernel = list(args[1]) * n if len(args[1]) == 1 else list(args[1])
+    stride = kernel if len(args) < 3 or not args[2] else list(args[2]) * n if len(args[2]) == 1 else list(args[2])
+    padding = [0] * n if len(args) < 4 else list(args[3]) * n if len(args[3]) == 1 else list(args[3])
+    size, result = x.shape[2:], outs[0].shape[2:]
+    counts = np.zeros(int(np.prod(result)))
+    for tap in itertools.product(*(range(k) for k in kernel)):
+        counts += sources(size, result, tap, stride, padding, [1] * n, False) >= 0
+    ones = np.ones((x.shape[1], 1, *kernel))
+    total = convolve(tracer, x, ones, None, outs[0], stride, padding, [1] * n, False, x.shape[1])
+    share = numbers(func(torch.ones(1, 1, *size, dtype=torch.float64), *args[1:], **kwargs))
+    factor = as_cells(share / np.maximum(counts, 1).reshape(share.shape))
+    return tracer.builder.pointwise("mul", Cells(total, np.broadcast_to(np.zeros(()), total.shape)), factor).ids
+
+
+@handles("mm", "bmm", "addmm", "baddbmm")
 def _product(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> Ids:
     """Matrix products in which one factor is constant."""
     name = func._schema.name.split("::")[-1]
-    if kwargs.get("beta", 1) != 1 or kwargs.get("alpha", 1) != 1 or name in ("mv", "dot", "matmul", "linear"):
-        raise Unsupported(f"this form of {name} is not taken")
+    if kwargs.get("beta", 1) != 1 or kwargs.get("alpha", 1) != 1:
+        raise Unsupported("factors other than 1 are not taken")
     added, (a, b) = (args[0], args[1:3]) if name in ("addmm", "baddbmm") else (None, args[:2])
     if tracer.tracked(a) and tracer.tracked(b):
         raise Unsupported("a product of two computed matrices (attention) is not taken yet")

@@ -119,14 +119,13 @@ class Tracer(TorchDispatchMode):
             return func(*args, **kwargs)
 
         self.builder.layer = self.where()
-        if func.is_view and not writes:
-            out = func(*args, **kwargs)
-            for t in tree_leaves(out):
-                self.tracked(t)  # raises if it is read as another type
-            return out
         before, before_named = self._before(writes, args, kwargs)
         out = func(*args, **kwargs)
         outs = [o for o in tree_leaves(out) if isinstance(o, Tensor)]
+        if func.is_view and not writes and all(key_of(o) in map(key_of, tensors) for o in outs):  # reshape may copy
+            for o in outs:
+                self.tracked(o)  # raises if it is read as another type
+            return out
         targets = writes if returns_written(func) else outs
         if not targets:
             self._note()
@@ -163,12 +162,15 @@ class Tracer(TorchDispatchMode):
         name = func._schema.name.removeprefix("aten::").removeprefix("prims::")
         if any(t.is_complex() for t in tree_leaves((args, kwargs, targets)) if isinstance(t, Tensor)):
             return self._opaque(f"operator {name}: complex numbers are not taken", args, kwargs, targets)
-        if written(func, args, kwargs):
+        if returns_written(func):
             func = functional(func)
             kwargs = {k: v for k, v in kwargs.items() if func is None or k in {a.name for a in func._schema.arguments}}
-        if func is None:
+        handler = func and HANDLERS.get(func._schema.name.removeprefix("aten::").removeprefix("prims::"))
+        unseen = [] if handler is not None else written(func, args, kwargs) if func is not None else targets
+        if unseen:
+            for t in unseen:
+                self.shadow.write(t, self._opaque(f"operator {name}", args, kwargs, [t])[0])
             return self._opaque(f"operator {name}: it writes what is not followed", args, kwargs, targets)
-        handler = HANDLERS.get(func._schema.name.removeprefix("aten::").removeprefix("prims::"))
         try:
             if handler is not None:
                 result = handler(self, func, args, kwargs, targets)

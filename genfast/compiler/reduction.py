@@ -145,6 +145,6 @@ def _extreme(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any],
     return [values, places]
 
 
-@handles("cumsum", "cumprod", "argmax", "argmin", "sort", "topk")
+@handles("prod", "cumsum", "cumprod", "argmax", "argmin", "sort", "topk")
 def _refuse(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> Ids:
-    raise Unsupported(f"{func._schema.name.split('::')[-1]} is not taken yet")
+    raise Unsupported("it is not taken yet")
