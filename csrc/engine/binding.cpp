@@ -61,7 +61,11 @@ T get_as(py::handle object, const char* key) {
   }
 }
 
-py::list get_list(py::handle object, const char* key) { return get_as<py::list>(object, key); }
+py::list get_list(py::handle object, const char* key) {
+  const py::object list = get(object, key);
+  if (!py::isinstance<py::list>(list)) throw Refusal(std::string("\"") + key + "\" is no list.");
+  return list;
+}
 
 template <class Enum, size_t N>
 Enum named(const std::string& name, const char* const (&names)[N], const char* what) {

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genfast.compiler.evaluate import condition_table
 from genfast.compiler.plan import Argument, Kernel, Plan, Slice
 from genfast.compiler.program import Constant, Copy, Linear, Lookup, Read, Reduce
 from genfast.errors import GenfastError
@@ -103,14 +104,11 @@ def refusing(call: Callable[[], T]) -> T:
 
 
 def condition_array(condition: Tensor, positions: int, channels: int) -> np.ndarray:
-    """A condition [n], [n, D] or [n, D, ...] as the cells of its value.  # float32 [n, positions, channels]"""
-    n = len(condition)
-    cells = condition.reshape(n, -1, 1) if condition.dim() < 3 else condition.flatten(2)  # [n, D, positions]
-    if cells.shape[1:] != (channels, positions):
-        raise GenfastError(
-            f"The condition {list(condition.shape)} is not of the shape that the model was compiled for."
-        )
-    return np.ascontiguousarray(cells.detach().to("cpu", torch.float32).transpose(1, 2).numpy())
+    """A condition as the cells of its value.  # float32 [n, positions, channels]"""
+    cells = condition_table(condition)
+    if cells.shape[1:] != (positions, channels):
+        raise GenfastError(f"The model was not compiled for a condition of the shape {list(condition.shape)}.")
+    return np.ascontiguousarray(cells.detach().to("cpu", torch.float32).numpy())
 
 
 def specification(plan: Plan) -> Spec:

@@ -43,7 +43,7 @@ GENFAST_INLINE ReducedFloats reduce_exp(Floats x) {
 constexpr int32_t kOneBits = 0x3f800000;  // 1.0f; adding n << 23 makes it 2^n
 
 GENFAST_INLINE Floats exp(Floats x) {
-  const Floats low = splat(-86.643f), high = splat(89.0f);
+  const Floats low = splat(-86.6434f), high = splat(89.0f);
   const Floats clamped = x < low ? low : x > high ? high : x;
   const ReducedFloats e = reduce_exp(clamped);
   // 2^n can overflow where the result does not: 2^(n - 1), twice.
@@ -54,7 +54,7 @@ GENFAST_INLINE Floats exp(Floats x) {
 
 GENFAST_INLINE Floats sigmoid(Floats x) {
   const Floats y = 1.0f / (1.0f + exp(-x));
-  return x < splat(-86.643f) ? Floats{} : y;
+  return x < splat(-86.6434f) ? Floats{} : y;
 }
 
 // t / (t + 2) with t = exp(2 |x|) - 1, which keeps its digits near 0.
