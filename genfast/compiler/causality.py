@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from genfast.compiler.blame import Blame
 from genfast.compiler.builder import Opaque
 from genfast.compiler.footprint import Link, chain, gather, generation_order, latest, needed
 from genfast.compiler.program import Program
@@ -54,6 +55,7 @@ def find_leaks(program: Program, opaque: list[Opaque]) -> list[Leak]:
             found.append((int(seen[p]) - (p * channels + c), c, p, int(seen[p])))
     leaks = []
     paths: dict[tuple, tuple[Link, ...]] = {}
+    blame = Blame(program, last) if found else None
     for _, c, p, latest_seen in sorted(found, key=lambda f: (-f[0], f[2], f[1])):
         draw = program.draws[c]
         cell = (draw.params.value, int(draw.params.at[p]))
@@ -61,25 +63,9 @@ def find_leaks(program: Program, opaque: list[Opaque]) -> list[Leak]:
             paths[cell] = tuple(chain(program, last, *cell))
         path = paths.get(cell, ())
         pixel, channel = divmod(latest_seen, channels)
-        leaks.append(
-            Leak((c, *divmod(p, width)), (channel, *divmod(pixel, width)), culprit(program, last, path, c), path)
-        )
+        layer = blame.layer(path, c, p == pixel and channels > 1) if blame is not None else ""
+        leaks.append(Leak((c, *divmod(p, width)), (channel, *divmod(pixel, width)), layer, path))
     return leaks
-
-
-def culprit(program: Program, last: list[np.ndarray], path: tuple[Link, ...], channel: int) -> str:
-    """The first layer on the path whose output, at a pixel, reads that pixel's own channel or anything after it.
-
-    What only encodes a pixel is not to blame. A feature map of another size than the image has no pixel of its own; if
-    no other layer is to blame, the last is.
-    """
-    channels, height, width = program.image_shape
-    encoding = next((i for i, link in enumerate(path) if not link.only), 0)
-    for link in path[encoding:]:
-        own = link.position * channels + channel
-        if program.values[link.value].positions == height * width and last[link.value][link.position] >= own:
-            return link.layer
-    return path[-1].layer if path else ""
 
 
 def refuse_leaks(program: Program, opaque: list[Opaque]) -> None:

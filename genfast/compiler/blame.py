@@ -1,0 +1,89 @@
+"""Blame: which layer on the way from a pixel to an output that must not read it is the one that looks ahead.
+
+A cell at pixel q of a feature map looks ahead if it reads pixel q or a later one. That alone is no fault: a vertical
+stack reads its own row, and is moved down by one before anything else reads it. So a feature map is excused if
+something that reads it, directly or through others, does not look ahead. The first without an excuse is to blame.
+A feature map of another size than the image has no pixels of its own: it looks ahead if it serves an output too early.
+"""
+
+import numpy as np
+
+from genfast.compiler.footprint import Link, describe, needed, reads
+from genfast.compiler.program import Pointwise, Program
+
+
+class Blame:
+    """last: footprint.latest of the generation order."""
+
+    def __init__(self, program: Program, last: list[np.ndarray]) -> None:
+        self.program, self.last = program, last
+        channels, height, width = program.image_shape
+        self.channels, self.size = channels, height * width
+        self.makers = {step.out: step for step in program.steps}
+        first = self._first_output()
+        need = needed(program)
+        own = np.arange(self.size) * channels + channels - 1  # up to the last colour of the own pixel
+        self.excused = [False] * len(program.values)
+        for step in reversed(program.steps):
+            v = step.out
+            bound = np.maximum(first[v], own) if len(first[v]) == self.size else first[v]
+            if self.excused[v] or bool((last[v] < bound)[need[v]].all()):
+                for read in reads(step):
+                    self.excused[read.value] = True
+
+    def _first_output(self) -> list[np.ndarray]:
+        """The number of the first output sub-pixel that reads each cell."""
+        first = [np.full(v.positions, np.iinfo(np.int64).max) for v in self.program.values]
+        for c, draw in enumerate(self.program.draws):
+            there = draw.params.at >= 0
+            order = np.arange(self.size) * self.channels + c
+            np.minimum.at(first[draw.params.value], draw.params.at[there], order[there])
+        for step in reversed(self.program.steps):
+            for read in reads(step):
+                there = read.at >= 0
+                if len(read.at) == len(first[step.out]):
+                    np.minimum.at(first[read.value], read.at[there], first[step.out][there])
+        return first
+
+    def layer(self, path: tuple[Link, ...], channel: int, same_pixel: bool) -> str:
+        """The layer to blame for a path from an input to an output of a channel. What only encodes a pixel never is."""
+        start = next((i for i, link in enumerate(path) if not link.only), 0)
+        if same_pixel:
+            return self._between_colours(path, start, channel)
+        passed = False
+        for i in range(start, len(path)):
+            value, position = path[i].value, path[i].position
+            own = position * self.channels + self.channels - 1
+            ahead = len(self.last[value]) != self.size or self.last[value][position] >= own
+            before = passed or (i > start and self.excused[path[i - 1].value])
+            passed = before and isinstance(self.makers[value], Pointwise)
+            if ahead and not self.excused[value] and not passed:
+                return self._name(path, i)
+        return path[-1].layer if path else ""
+
+    def _name(self, path: tuple[Link, ...], i: int) -> str:
+        """An elementwise step only passes on what the layer before it, of another size, was cropped to."""
+        if i and isinstance(self.makers[path[i].value], Pointwise):
+            before = path[i - 1]
+            if len(self.last[before.value]) != self.size and before.value in self.makers:
+                return before.layer
+        return path[i].layer
+
+    def _between_colours(self, path: tuple[Link, ...], start: int, channel: int) -> str:
+        """The first layer that leaves a colour less than its share of features, those of it and of earlier colours."""
+        for link in path[start:]:
+            own = link.position * self.channels + channel
+            if len(self.last[link.value]) != self.size or self.last[link.value][link.position] < own:
+                continue
+            twins = [
+                v
+                for v, step in self.makers.items()
+                if self.program.values[v].layer == link.layer
+                and describe(step) == link.operation
+                and len(self.last[v]) == self.size
+            ]
+            width = sum(self.program.values[v].channels for v in twins)
+            usable = sum(self.program.values[v].channels for v in twins if self.last[v][link.position] < own)
+            if usable < width * (channel + 1) // self.channels:
+                return link.layer
+        return path[-1].layer if path else ""
