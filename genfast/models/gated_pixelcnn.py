@@ -74,6 +74,19 @@ class GatedLayer(nn.Module):
         self.skip = MaskedConv2d(h, config.head, 1, "B", colors)
         size = config.num_classes or config.condition_dim
         self.condition = nn.Linear(size, 4 * h, bias=False) if size else None
+        self.keep_scale()
+
+    def keep_scale(self) -> None:
+        """Enlarge the initial weights so that features keep their size from layer to layer.
+
+        PyTorch's own have a variance of 1 / (3 fan-in), and a gate halves what is small: there tanh(f) sigmoid(g) is
+        f / 2. The vertical stack has no residual connection: in it, every layer would leave a third of the one before.
+        """
+        with torch.no_grad():
+            for conv in (self.vertical, self.horizontal, self.vertical_to_horizontal):
+                conv.weight.mul_(3**0.5)
+            if not self.first:
+                self.vertical.weight.mul_(2)
 
     def forward(self, vertical: Tensor, horizontal: Tensor, condition: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         v = channels_last(self.vertical(vertical))

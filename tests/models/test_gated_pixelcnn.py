@@ -84,6 +84,17 @@ def test_at_first_it_knows_nothing(shape, levels):
     assert nats == pytest.approx(math.log(levels), rel=0.05)
 
 
+def test_features_keep_their_size():
+    """The vertical stack has no residual connection: with PyTorch's own initial weights it would soon be constant."""
+    model = tiny(image_shape=(1, 12, 12), hidden=32, layers=6)
+    sizes = []
+    for layer in model.layers:
+        layer.register_forward_hook(lambda _, __, out: sizes.append([x.std().item() for x in out[:2]]))
+    model(torch.randint(0, 2, (4, 1, 12, 12)))
+    for stack in zip(*sizes, strict=True):
+        assert max(stack) < 4 * min(stack)
+
+
 @pytest.mark.parametrize("condition", [{}, {"num_classes": 4}, {"condition_dim": 4}])
 def test_a_few_steps_reduce_the_loss(condition):
     """Each image is of one level, which is soon learned, and sooner by a model that is told which."""
