@@ -131,6 +131,6 @@ class GatedPixelCNN(ImageModel):
 PRESETS = {
     "cifar10": GatedPixelCNNConfig((3, 32, 32), levels=256, hidden=192, layers=15, head=384),
     "mnist": GatedPixelCNNConfig((1, 28, 28), levels=2, hidden=128, layers=10, head=128),
-    "small": GatedPixelCNNConfig((1, 28, 28), levels=2, hidden=32, layers=6, head=32),
+    "small": GatedPixelCNNConfig((1, 28, 28), levels=2, hidden=32, layers=6, head=64, first_kernel=21, kernel=5),
     "digits": GatedPixelCNNConfig((1, 8, 8), levels=17, hidden=32, layers=4, head=64, first_kernel=5),
 }

@@ -84,6 +84,6 @@ PRESETS = {
     "cifar10": PixelCNNConfig((3, 32, 32), levels=256, hidden=128, blocks=15, head=1024),
     "cifar10-small": PixelCNNConfig((3, 32, 32), levels=256, hidden=48, blocks=4, head=96),
     "mnist": PixelCNNConfig((1, 28, 28), levels=2, hidden=16, blocks=7, head=32),
-    "small": PixelCNNConfig((1, 28, 28), levels=2, hidden=32, blocks=7, head=32),
+    "small": PixelCNNConfig((1, 28, 28), levels=2, hidden=48, blocks=5, head=64, first_kernel=21, kernel=5),
     "digits": PixelCNNConfig((1, 8, 8), levels=17, hidden=32, blocks=4, head=64, first_kernel=5),
 }
