@@ -53,6 +53,7 @@ class Builder:
     layer: str = ""
     notes: list[str] = field(default_factory=list)
     opaque_steps: dict[int, Opaque] = field(default_factory=dict)  # by value
+    copies: dict[tuple, Read] = field(default_factory=dict)  # what was put together, by what it is made of
 
     def new_value(self, channels: int, positions: int) -> int:
         self.values.append(Value(channels, positions, self.layer))
@@ -96,17 +97,32 @@ class Builder:
             groups.setdefault(key, []).append(row)
         for key, group in groups.items():
             row_index = np.array(group)
-            for combination in product(key[: len(tables)]):
-                if all(b < 0 for b in combination):
-                    continue
-                mask = np.ones(positions, bool) if dead is None else ~dead[group[0]]
-                for t, b in enumerate(combination):
-                    mask &= blocks[t][b].at >= 0 if b >= 0 else (tables[t].ids[group[0]] < 0)
-                columns = np.flatnonzero(mask)
-                if len(columns):
-                    chosen = [blocks[t][b] if b >= 0 else None for t, b in enumerate(combination)]
-                    self._pointwise_group(op, tables, chosen, row_index, columns, out)
+            computed = np.logical_or.reduce([t.ids[group[0]] >= 0 for t in tables])
+            columns = np.flatnonzero(computed if dead is None else computed & ~dead[group[0]])
+            if not len(columns):
+                continue
+            chosen: list[Block | None] = []
+            for t, own in enumerate(key[: len(tables)]):
+                part = [b for b in own if b < 0 or (blocks[t][b].at[columns] >= 0).any()]
+                here = tables[t].ids[group[0]][columns]
+                if len(part) == 1 or (here < 0).all():
+                    chosen.append(None if (here < 0).all() else blocks[t][part[0]])
+                elif len(part) == 2 and -1 in part and (here >= 0).all():
+                    chosen.append(blocks[t][max(part)])
+                else:  # pieces of several values, or of one and constants: put together first
+                    chosen.append(self._whole(tables[t], row_index, columns))
+            self._pointwise_group(op, tables, chosen, row_index, columns, out)
         return out
+
+    def _whole(self, table: Cells, rows: np.ndarray, columns: np.ndarray) -> Block:
+        """Rows of a table, at some columns, as channels of one value."""
+        part = table[np.ix_(rows, columns)]
+        key = (part.ids.shape, part.ids.tobytes(), np.where(part.ids < 0, part.values, 0).tobytes())
+        read = self.copies[key] if key in self.copies else self.gather(part)
+        self.copies[key] = read
+        at = np.full(table.ids.shape[1], -1, np.int32)
+        at[columns] = read.at
+        return Block(read.value, rows, read.start + np.arange(len(rows)), at)
 
     def _pointwise_group(
         self, op: str, tables: list[Cells], chosen: list[Block | None], rows: np.ndarray, columns: np.ndarray, out: Ids
@@ -343,13 +359,6 @@ def constants_of(op: str, cells: list[Cells], shape: tuple[int, ...]) -> np.ndar
     for zero in zeros:
         out = np.where(zero, 0.0, out)
     return np.broadcast_to(out, shape)
-
-
-def product(choices: Sequence[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    out: list[tuple[int, ...]] = [()]
-    for options in choices:
-        out = [o + (option,) for o in out for option in options]
-    return out
 
 
 def channel_of_rows(block: Block, rows: np.ndarray) -> np.ndarray:

@@ -149,18 +149,26 @@ def find_images(ids: Ids) -> Images | None:
 
 
 def row_axes(arrays: Sequence[Ids]) -> list[int]:
-    """The axes along which lanes change in any of the arrays, which have one shape. Along others only positions do."""
-    axes = []
-    for axis in range(arrays[0].ndim):
-        for ids in arrays:
-            if ids.strides[axis] == 0 or ids.shape[axis] == 1:
-                continue
-            lanes = lanes_of(ids)
-            first, rest = lanes.take(range(lanes.shape[axis] - 1), axis), lanes.take(range(1, lanes.shape[axis]), axis)
-            if ((first != rest) & (first >= 0) & (rest >= 0)).any():
-                axes.append(axis)
-                break
-    return axes
+    """The axes along which channels change in any of the arrays, which have one shape. Along others positions do.
+
+    Where two maps are put side by side, one value ends and another begins; that alone makes no axis of channels.
+    """
+    return [axis for axis in range(arrays[0].ndim) if any(changes_channel(ids, axis) for ids in arrays)]
+
+
+def changes_channel(ids: Ids, axis: int) -> bool:
+    """Whether neighbours along an axis are other channels of a value, or other values at the same position."""
+    if ids.strides[axis] == 0 or ids.shape[axis] == 1:
+        return False
+    ids = np.moveaxis(ids, axis, 0)
+    first, rest = ids[:-1], ids[1:]
+    differ = first ^ rest
+    both = (first >= 0) & (rest >= 0) & (differ >> LANE_SHIFT != 0)
+    if not both.any():
+        return False
+    same_position = (differ >> IMAGE_BITS) & POSITION_MASK == 0
+    same_value = differ >> VALUE_SHIFT == 0
+    return bool((both & (same_position | same_value)).any())
 
 
 def unique_rows(table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -158,6 +158,11 @@ class Program:
     draws: tuple[Draw, ...]  # one per channel
     notes: tuple[str, ...] = field(default=())
 
+    def __str__(self) -> str:
+        from genfast.compiler.listing import list_program
+
+        return list_program(self)
+
 
 def structure(program: Program) -> bytes:
     """A digest of everything but the numbers: equal for two programs that do the same steps with other weights."""
