@@ -37,6 +37,10 @@ class Tap:
     weight: np.ndarray
 
 
+class Unsupported(Exception):
+    """Raised for a call that cannot be taken apart; the text says why."""
+
+
 class ImagesMixed(Exception):
     """The two images of the batch are not two halves of one axis: something mixed them, or threw one away.
 
@@ -310,7 +314,7 @@ def one_image(cells: Sequence[Cells]) -> tuple[list[Cells], Callable[[Ids], Ids]
             if fixed.any():
                 low, high = image.values[fixed], images.take(c.values, 1)[fixed]
                 if not np.array_equal(low, high, equal_nan=low.dtype.kind == "f"):
-                    raise ImagesMixed("a constant that differs from image to image")
+                    raise Unsupported("it uses constants that differ from image to image")
     return first, images.join
 
 

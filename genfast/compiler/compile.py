@@ -1,6 +1,7 @@
 """compile_module: any causal module -> Program, checked against the module itself before anybody samples with it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -40,16 +41,28 @@ def compile_module(target: Target) -> Program:
     Raises NotCausal, naming the first layer that looks ahead; NotSupported, naming the operator and the layer;
     GenfastError if the module fails, is not deterministic, or does not give what its likelihood takes.
     """
-    found = trace(target)
-    refuse_leaks(found.program, found.opaque)
-    if found.opaque:
-        step = found.opaque[0]
-        raise NotSupported(
-            f"The compiler cannot take layer {found.program.values[step.out].layer}: {step.reason}. "
-            "Sample with engine='naive' or 'jacobi' instead."
-        )
-    check(target, found.program, found.eps)
+    with one_thread():
+        found = trace(target)
+        refuse_leaks(found.program, found.opaque)
+        if found.opaque:
+            step = found.opaque[0]
+            raise NotSupported(
+                f"The compiler cannot take layer {found.program.values[step.out].layer}: {step.reason}. "
+                "Sample with engine='naive' or 'jacobi' instead."
+            )
+        check(target, found.program, found.eps)
     return found.program
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Thousands of small operations: on a busy machine, threads that wait for each other at every one cost most."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def random_images(target: Target, seed: int, batch: int = 2) -> Tensor:
@@ -193,15 +206,16 @@ def check(target: Target, program: Program, eps: float) -> None:
     float32, in the module's dtype, times 16. (An ill-conditioned network is allowed more than a tame one.)
     """
     conditions = [fresh(c) for c in target.conditions]
+    large = len(program.steps) * int(np.prod(target.image_shape)) > 200_000
+    batch = 1 if large else 2  # of a large network one image says enough
     for seed in range(1, 5 if program.notes else 2):  # more where Python looked at numbers
         images = random_images(target, seed)
         images[1, :, images.shape[2] // 2 :] = (seed - 1) % target.levels
         with torch.no_grad():
             expected = forward(target, images, conditions)
-        expected = expected.double().reshape(2, -1, *target.image_shape).flatten(3)
-        exact, rough = (
-            torch.stack(evaluate(program, images, conditions, d), 2) for d in (torch.float64, torch.float32)
-        )
+        expected = expected[:batch].double().reshape(batch, -1, *target.image_shape).flatten(3)
+        given = images[:batch], [c[:batch] for c in conditions]
+        exact, rough = (torch.stack(evaluate(program, *given, d), 2) for d in (torch.float64, torch.float32))
         noise = differ(exact, rough.double()) * eps / torch.finfo(torch.float32).eps
         off, size = differ(exact, expected), size_of(expected)
         if not off <= 16 * noise + 256 * eps * size:

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genfast.compiler.builder import ImagesMixed, Tap, as_cells, one_image
+from genfast.compiler.builder import ImagesMixed, Tap, Unsupported, as_cells, one_image
 from genfast.compiler.cells import Cells, Ids, find_images
-from genfast.compiler.frontend import Tracer, Unsupported, handles
+from genfast.compiler.frontend import Tracer, handles
 from genfast.kernels.masked_conv2d.mask import MASK_TYPES, causal_mask
 
 
@@ -112,7 +112,7 @@ def products(tracer: Tracer, x: Cells, weight: np.ndarray) -> Ids:
         raise ImagesMixed
     if images.axis == 0:
         if not np.array_equal(images.take(weight, 0), images.take(weight, 1)):
-            raise ImagesMixed("weights that differ from image to image")
+            raise Unsupported("its weights differ from image to image")
         weight = images.take(weight, 0)
     ids = []
     for table, values, part in zip(image.ids, image.values, weight, strict=True):

@@ -65,9 +65,10 @@ def apply(program: Program, step: Step, values: dict[int, Tensor], batch: int, d
     out = program.values[step.out]
     match step:
         case Linear():
-            total = constant(step.bias, dtype).expand(batch, -1, out.channels)
+            total = constant(step.bias, dtype).expand(batch, -1, out.channels).clone()
             for tap in step.taps:
-                total = total + take(values, tap.read) @ torch.from_numpy(tap.weight).to(dtype)
+                rows = take(values, tap.read).flatten(0, 1)
+                total.view(-1, out.channels).addmm_(rows, torch.from_numpy(tap.weight).to(dtype))
             return total
         case Pointwise():
             args = [take(values, a) if isinstance(a, Read) else constant(a, dtype) for a in step.args]
@@ -116,7 +117,7 @@ def take(values: dict[int, Tensor], read: Read) -> Tensor:
         return part
     rows = part[:, torch.from_numpy(np.maximum(read.at, 0)).long()]
     if (read.at < 0).any():
-        rows = rows.masked_fill(torch.from_numpy(read.at < 0)[:, None], 0)
+        rows.index_fill_(1, torch.from_numpy(np.flatnonzero(read.at < 0)), 0)
     return rows
 
 

@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from genfast.compiler.builder import Builder, ImagesMixed
+from genfast.compiler.builder import Builder, ImagesMixed, Unsupported
 from genfast.compiler.cells import Cells, Ids
 from genfast.compiler.shadow import Shadow, key_of
 from genfast.errors import NotSupported
@@ -49,10 +49,6 @@ def handles(*names: str) -> Callable[[Handler], Handler]:
         return handler
 
     return register
-
-
-class Unsupported(Exception):
-    """Raised by a handler that cannot take this call apart; the text says why."""
 
 
 class Tracer(TorchDispatchMode):

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from genfast.compiler.builder import ImagesMixed, one_image
+from genfast.compiler.builder import ImagesMixed, Unsupported, one_image
 from genfast.compiler.cells import Cells, Ids
 from genfast.compiler.elementwise import Algebra
-from genfast.compiler.frontend import Tracer, Unsupported, handles
+from genfast.compiler.frontend import Tracer, handles
 
 
 def reduce(tracer: Tracer, kind: str, x: Cells, axes: Sequence[int], keepdim: bool, eps: float = 0.0) -> Cells:
