@@ -66,6 +66,11 @@ class Tracer(TorchDispatchMode):
         self.checking = False  # torch looks at numbers only to complain about bad ones
         self.dtypes: set[torch.dtype] = set()  # of the computed tensors
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Called by PyTorch. False: it need not import its compiler, which takes seconds, only to leave this alone."""
+        return False
+
     # ---- what handlers use ----
 
     def cells(self, value: Any) -> Cells:
