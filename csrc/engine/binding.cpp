@@ -24,10 +24,12 @@ py::array_t<T> array(py::handle object, const char* name, std::vector<int64_t> s
   if (!a.dtype().is(py::dtype::of<T>()) && !a.dtype().equal(py::dtype::of<T>()))
     refuse("must be of dtype " + std::string(py::str(py::dtype::of<T>())) + ", not " + std::string(py::str(a.dtype())));
   if (!(a.flags() & py::array::c_style)) refuse("must be contiguous");
-  if (a.ndim() != int64_t(shape.size())) refuse("must have " + std::to_string(shape.size()) + " dimensions, not " + std::to_string(a.ndim()));
+  if (a.ndim() != int64_t(shape.size()))
+    refuse("must have " + std::to_string(shape.size()) + " dimensions, not " + std::to_string(a.ndim()));
   for (size_t i = 0; i < shape.size(); i++)
     if (shape[i] >= 0 && a.shape(i) != shape[i])
-      refuse("must have " + std::to_string(shape[i]) + " in dimension " + std::to_string(i) + ", not " + std::to_string(a.shape(i)));
+      refuse("must have " + std::to_string(shape[i]) + " in dimension " + std::to_string(i) + ", not " +
+             std::to_string(a.shape(i)));
   return py::reinterpret_borrow<py::array_t<T>>(object);
 }
 
@@ -86,8 +88,11 @@ const char* const kSources[] = {"slice", "read", "constant"};
 // ---- the specification ----
 
 Read parse_read(py::handle spec) {
-  return {get_as<int32_t>(spec, "value"), get_as<int32_t>(spec, "start"), get_as<int32_t>(spec, "width"),
-          numbers<int32_t>(get(spec, "at"), "The table of a read"), {}};
+  return {get_as<int32_t>(spec, "value"),
+          get_as<int32_t>(spec, "start"),
+          get_as<int32_t>(spec, "width"),
+          numbers<int32_t>(get(spec, "at"), "The table of a read"),
+          {}};
 }
 
 Argument parse_argument(py::handle spec) {
@@ -104,7 +109,8 @@ Head parse_head(py::handle spec) {
   int64_t columns = 0;
   if (head.kind == HeadKind::kLinear || head.kind == HeadKind::kLookup) {
     head.weight = matrix<float>(get(spec, "weight"), "The weights", &head.entries, &columns);
-    if (columns != head.width) throw Refusal("The weights have " + std::to_string(columns) + " columns instead of " + std::to_string(head.width) + ".");
+    if (columns != head.width)
+      throw Refusal("The weights have " + std::to_string(columns) + " columns instead of " + std::to_string(head.width) + ".");
   }
   if (head.kind == HeadKind::kLinear) head.bias = get_as<int32_t>(spec, "bias");
   if (head.kind == HeadKind::kReduce) {
@@ -150,7 +156,8 @@ std::shared_ptr<const Program> parse(py::handle spec) {
   p->levels = get_as<int64_t>(spec, "levels");
   p->ticks = get_as<int64_t>(spec, "ticks");
   const auto likelihood = get_as<std::string>(spec, "likelihood");
-  if (likelihood != "bernoulli" && likelihood != "categorical") throw Refusal("The engine cannot draw from \"" + likelihood + "\".");
+  if (likelihood != "bernoulli" && likelihood != "categorical")
+    throw Refusal("The engine cannot draw from \"" + likelihood + "\".");
   p->bernoulli = likelihood == "bernoulli";
   for (py::handle v : get_list(spec, "values")) {
     Value value;
@@ -166,7 +173,8 @@ std::shared_ptr<const Program> parse(py::handle spec) {
   int64_t rows = 0, columns = 0;
   const auto launches = matrix<int32_t>(get(spec, "launches"), "The launches", &rows, &columns);
   if (columns != 4) throw Refusal("The launches must be [launches, 4].");
-  for (int64_t i = 0; i < rows; i++) p->launches.push_back({launches[4 * i], launches[4 * i + 1], launches[4 * i + 2], launches[4 * i + 3]});
+  for (int64_t i = 0; i < rows; i++)
+    p->launches.push_back({launches[4 * i], launches[4 * i + 1], launches[4 * i + 2], launches[4 * i + 3]});
   for (py::handle r : get_list(spec, "draws")) p->draws.push_back(parse_read(r));
   p->draw_tick = matrix<int32_t>(get(spec, "draw_tick"), "The ticks of the draws", &rows, &columns);
   build(*p);
@@ -217,9 +225,9 @@ class PyRun {
   Run run_;
 };
 
-std::unique_ptr<PyRun> start(std::shared_ptr<const Program> p, py::object images, py::object known, py::object uniforms, py::list conditions,
-                             double temperature, int64_t top_k, double top_p, py::object log_probs, py::object params, int threads,
-                             bool profile, bool poison) {
+std::unique_ptr<PyRun> start(std::shared_ptr<const Program> p, py::object images, py::object known, py::object uniforms,
+                             py::list conditions, double temperature, int64_t top_k, double top_p, py::object log_probs,
+                             py::object params, int threads, bool profile, bool poison) {
   Request r;
   auto pixels_in = array<uint8_t>(images, "The images", {-1, p->C, p->H, p->W});
   r.n = pixels_in.shape(0);
@@ -232,7 +240,8 @@ std::unique_ptr<PyRun> start(std::shared_ptr<const Program> p, py::object images
   r.known = array<uint8_t>(known, "The mask of known pixels", {r.n, pixels}).data();
   r.uniforms = array<double>(uniforms, "The uniforms", {r.n, p->C, pixels}).data();
   if (conditions.size() != p->conditions.size())
-    throw Refusal("The network takes " + std::to_string(p->conditions.size()) + " conditions, not " + std::to_string(conditions.size()) + ".");
+    throw Refusal("The network takes " + std::to_string(p->conditions.size()) + " conditions, not " +
+                  std::to_string(conditions.size()) + ".");
   for (size_t i = 0; i < p->conditions.size(); i++) {
     const Value& v = p->values[p->conditions[i]];
     r.conditions.push_back(array<float>(conditions[i], "A condition", {r.n, v.positions, v.channels}).data());
@@ -273,7 +282,8 @@ int64_t cache_bytes(const Engine& engine, int64_t n, int threads) {
 std::vector<float> padded_rows(const py::array_t<float>& a, int64_t* row) {
   *row = (a.shape(1) + kRowPadding - 1) / kRowPadding * kRowPadding;
   std::vector<float> rows(a.shape(0) * *row + kRowPadding);
-  for (int64_t m = 0; m < a.shape(0); m++) std::memcpy(rows.data() + m * *row, a.data() + m * a.shape(1), a.shape(1) * sizeof(float));
+  for (int64_t m = 0; m < a.shape(0); m++)
+    std::memcpy(rows.data() + m * *row, a.data() + m * a.shape(1), a.shape(1) * sizeof(float));
   return rows;
 }
 
@@ -326,8 +336,8 @@ py::array_t<float> reduce(const std::string& kind, py::object x, float eps) {
 }
 
 // levels: written where known is 0. Returns the log-probabilities, or None if some row is no distribution.
-py::object categorical(py::object logits, py::object levels, py::object known, py::object uniforms, bool bernoulli, double temperature,
-                       int64_t top_k, double top_p) {
+py::object categorical(py::object logits, py::object levels, py::object known, py::object uniforms, bool bernoulli,
+                       double temperature, int64_t top_k, double top_p) {
   const auto l = array<float>(logits, "logits", {-1, -1});
   const int64_t rows = l.shape(0), count = bernoulli ? 2 : l.shape(1);
   if (count < 1 || count > kMaxLevels || (bernoulli && l.shape(1) != 1)) throw Refusal("logits do not fit.");
@@ -337,8 +347,9 @@ py::object categorical(py::object logits, py::object levels, py::object known, p
     if (is_known.at(m) && level.at(m) >= count) throw Refusal("A known level is too large.");
   const auto u = array<double>(uniforms, "uniforms", {rows});
   py::array_t<double> log_prob(rows);
-  const bool drawn = cpu_kernels().categorical({l.data(), l.shape(1), rows, count, bernoulli, level.mutable_data(), 1, is_known.data(), 1,
-                                                u.data(), 1, log_prob.mutable_data(), 1, temperature, top_k, top_p});
+  const bool drawn =
+      cpu_kernels().categorical({l.data(), l.shape(1), rows, count, bernoulli, level.mutable_data(), 1, is_known.data(), 1,
+                                 u.data(), 1, log_prob.mutable_data(), 1, temperature, top_k, top_p});
   return drawn ? py::object(log_prob) : py::none();
 }
 
@@ -359,19 +370,21 @@ void bind(py::module_& m) {
       .def(py::init([](py::dict spec) { return Engine{parse(spec)}; }), py::arg("spec"))
       .def(
           "start",
-          [](const Engine& engine, py::object images, py::object known, py::object uniforms, py::list conditions, double temperature,
-             int64_t top_k, double top_p, py::object log_probs, py::object params, int threads, bool profile, bool poison) {
-            return start(engine.program, images, known, uniforms, conditions, temperature, top_k, top_p, log_probs, params, threads, profile,
-                         poison);
+          [](const Engine& engine, py::object images, py::object known, py::object uniforms, py::list conditions,
+             double temperature, int64_t top_k, double top_p, py::object log_probs, py::object params, int threads, bool profile,
+             bool poison) {
+            return start(engine.program, images, known, uniforms, conditions, temperature, top_k, top_p, log_probs, params,
+                         threads, profile, poison);
           },
-          py::arg("images"), py::arg("known"), py::arg("uniforms"), py::arg("conditions"), py::arg("temperature") = 1.0, py::arg("top_k") = 0,
-          py::arg("top_p") = 1.0, py::arg("log_probs") = py::none(), py::arg("params") = py::none(), py::arg("threads") = 1,
-          py::arg("profile") = false, py::arg("poison") = false)
+          py::arg("images"), py::arg("known"), py::arg("uniforms"), py::arg("conditions"), py::arg("temperature") = 1.0,
+          py::arg("top_k") = 0, py::arg("top_p") = 1.0, py::arg("log_probs") = py::none(), py::arg("params") = py::none(),
+          py::arg("threads") = 1, py::arg("profile") = false, py::arg("poison") = false)
       .def("cache_bytes", &cache_bytes, py::arg("n"), py::arg("threads"), "Bytes that the caches of n images take.");
   m.def("pointwise", &pointwise, "kernels/pointwise on float32 arrays [M, N], [M, 1] or [1, N].");
   m.def("reduce", &reduce, py::arg("kind"), py::arg("x"), py::arg("eps") = 0.0f, "kernels/reduce on a float32 array [M, N].");
-  m.def("categorical", &categorical, py::arg("logits"), py::arg("levels"), py::arg("known"), py::arg("uniforms"), py::arg("bernoulli") = false,
-        py::arg("temperature") = 1.0, py::arg("top_k") = 0, py::arg("top_p") = 1.0, "kernels/categorical on arrays.");
+  m.def("categorical", &categorical, py::arg("logits"), py::arg("levels"), py::arg("known"), py::arg("uniforms"),
+        py::arg("bernoulli") = false, py::arg("temperature") = 1.0, py::arg("top_k") = 0, py::arg("top_p") = 1.0,
+        "kernels/categorical on arrays.");
   m.def("exp_doubles", &exp_doubles, "exp as kernels/categorical computes it.");
 }
 

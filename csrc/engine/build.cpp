@@ -11,7 +11,7 @@ namespace {
 constexpr int64_t kMost = int64_t(1) << 31;  // of positions, channels, slots, ...: products of two fit 64 bits
 constexpr int64_t kBlockBytes = 192 << 10;   // what a block of rows should take of an L2 cache, weights aside
 constexpr int64_t kFewRows = 24;
-constexpr int64_t kNarrowTap = 16;           // numbers: below, copying taps together is cheaper than a loop for each
+constexpr int64_t kNarrowTap = 16;  // numbers: below, copying taps together is cheaper than a loop for each
 
 template <class... Parts>
 [[noreturn]] void refuse(const Parts&... parts) {
@@ -47,7 +47,8 @@ class Builder {
 
  private:
   void check_image() const {
-    for (int64_t n : {p_.C, p_.H, p_.W}) require(n >= 1 && n < 1 << 20, "An image of ", p_.C, "x", p_.H, "x", p_.W, " cannot be drawn.");
+    for (int64_t n : {p_.C, p_.H, p_.W})
+      require(n >= 1 && n < 1 << 20, "An image of ", p_.C, "x", p_.H, "x", p_.W, " cannot be drawn.");
     require(p_.H * p_.W < kMost / p_.C, "An image of ", p_.C, "x", p_.H, "x", p_.W, " is too large.");
     require(p_.levels >= 1 && p_.levels <= kMaxLevels, "The number of levels must be 1 to 256, not ", p_.levels, ".");
     require(!p_.bernoulli || p_.levels == 2, "The bernoulli likelihood has 2 levels, not ", p_.levels, ".");
@@ -62,17 +63,19 @@ class Builder {
     double bytes = 0;
     for (size_t v = 0; v < p_.values.size(); v++) {
       const Value& value = p_.values[v];
-      require(value.channels >= 1 && value.channels < kMost && value.positions >= 0 && value.positions < kMost && value.slots >= 0 &&
-                  value.slots < kMost && int64_t(value.slot.size()) == value.positions,
+      require(value.channels >= 1 && value.channels < kMost && value.positions >= 0 && value.positions < kMost &&
+                  value.slots >= 0 && value.slots < kMost && int64_t(value.slot.size()) == value.positions,
               "Value ", v, " has impossible sizes.");
-      for (int32_t slot : value.slot) require(slot >= -1 && slot < value.slots, "Value ", v, " has a position in slot ", slot, " of ", value.slots, ".");
+      for (int32_t slot : value.slot)
+        require(slot >= -1 && slot < value.slots, "Value ", v, " has a position in slot ", slot, " of ", value.slots, ".");
       bytes += 4.0 * double(value.slots) * double(value.channels);
     }
     require(bytes < 1e13, "The caches of one image would take ", int64_t(bytes / 1e9), " GB.");
     require(int64_t(p_.inputs.size()) == p_.C, "There are ", p_.inputs.size(), " inputs for ", p_.C, " channels.");
     for (int32_t v : p_.inputs) {
       check_value(v, "An input");
-      require(p_.values[v].channels == 1 && p_.values[v].positions == p_.H * p_.W, "Input value ", v, " is no channel of the image.");
+      require(p_.values[v].channels == 1 && p_.values[v].positions == p_.H * p_.W, "Input value ", v,
+              " is no channel of the image.");
     }
     for (int32_t v : p_.conditions) check_value(v, "A condition");
   }
@@ -81,25 +84,31 @@ class Builder {
   void build_read(Read& read, int64_t positions, const std::vector<int32_t>& used, const std::string& reader) const {
     check_value(read.value, "A read");
     const Value& value = p_.values[read.value];
-    require(read.start >= 0 && read.width >= 1 && read.start <= value.channels - read.width, reader, " reads channels ", read.start, " to ",
-            int64_t(read.start) + read.width - 1, " of value ", read.value, ", which has ", value.channels, ".");
-    require(int64_t(read.at.size()) == positions, reader, " has a read of ", read.at.size(), " positions instead of ", positions, ".");
+    require(read.start >= 0 && read.width >= 1 && read.start <= value.channels - read.width, reader, " reads channels ",
+            read.start, " to ", int64_t(read.start) + read.width - 1, " of value ", read.value, ", which has ", value.channels,
+            ".");
+    require(int64_t(read.at.size()) == positions, reader, " has a read of ", read.at.size(), " positions instead of ", positions,
+            ".");
     read.slot.resize(read.at.size());
     for (size_t q = 0; q < read.at.size(); q++) {
       const int32_t at = read.at[q];
-      require(at >= -1 && at < value.positions, reader, " reads position ", at, " of value ", read.value, ", which has ", value.positions, ".");
+      require(at >= -1 && at < value.positions, reader, " reads position ", at, " of value ", read.value, ", which has ",
+              value.positions, ".");
       read.slot[q] = at < 0 ? -1 : value.slot[at];
     }
     for (int32_t q : used)
-      require(read.at[q] < 0 || read.slot[q] >= 0, reader, " reads position ", read.at[q], " of value ", read.value, ", which has no slot.");
+      require(read.at[q] < 0 || read.slot[q] >= 0, reader, " reads position ", read.at[q], " of value ", read.value,
+              ", which has no slot.");
     read.at = {};
   }
 
   void build_constant(Constant& c, int64_t positions, const std::string& name) const {
-    require(c.count >= 0 && c.width >= 1 && c.width < kMost && c.count < kMost && int64_t(c.rows.size()) == c.count * c.width, name,
-            " has a constant of impossible size.");
-    require(int64_t(c.which.size()) == positions, name, " has a constant for ", c.which.size(), " positions instead of ", positions, ".");
-    for (int32_t row : c.which) require(row >= 0 && row < c.count, name, " uses row ", row, " of a constant that has ", c.count, ".");
+    require(c.count >= 0 && c.width >= 1 && c.width < kMost && c.count < kMost && int64_t(c.rows.size()) == c.count * c.width,
+            name, " has a constant of impossible size.");
+    require(int64_t(c.which.size()) == positions, name, " has a constant for ", c.which.size(), " positions instead of ",
+            positions, ".");
+    for (int32_t row : c.which)
+      require(row >= 0 && row < c.count, name, " uses row ", row, " of a constant that has ", c.count, ".");
     c.row = padded(c.width);
     std::vector<float> rows(c.count * c.row + kRowPadding);
     for (int64_t u = 0; u < c.count; u++) std::copy_n(c.rows.data() + u * c.width, c.width, rows.data() + u * c.row);
@@ -123,10 +132,12 @@ class Builder {
     for (Instruction& instruction : k.body) check_instruction(k, instruction);
     for (const Store& s : k.stores) {
       check_value(s.value, "A store");
-      require(s.reg >= 0 && s.reg < int64_t(k.widths.size()), k.name, " stores register ", s.reg, ", but has ", k.widths.size(), ".");
+      require(s.reg >= 0 && s.reg < int64_t(k.widths.size()), k.name, " stores register ", s.reg, ", but has ", k.widths.size(),
+              ".");
       const Value& value = p_.values[s.value];
-      require(k.widths[s.reg] == value.channels && k.positions == value.positions, k.name, " stores ", k.widths[s.reg], " channels at ",
-              k.positions, " positions into value ", s.value, ", which has ", value.channels, " at ", value.positions, ".");
+      require(k.widths[s.reg] == value.channels && k.positions == value.positions, k.name, " stores ", k.widths[s.reg],
+              " channels at ", k.positions, " positions into value ", s.value, ", which has ", value.channels, " at ",
+              value.positions, ".");
     }
     lay_out(k);
   }
@@ -140,7 +151,8 @@ class Builder {
   }
 
   void check_all_reads(const Kernel& k) const {
-    for (const Argument& a : k.head.reads) require(a.from == From::kRead, k.name, " has a head that takes a constant where it must read.");
+    for (const Argument& a : k.head.reads)
+      require(a.from == From::kRead, k.name, " has a head that takes a constant where it must read.");
   }
 
   void build_linear(Kernel& k) {
@@ -151,10 +163,10 @@ class Builder {
       h.depth += a.width;
       narrow += a.width < kNarrowTap;
     }
-    require(h.depth < kMost && int64_t(h.weight.size()) == h.depth * h.width, k.name, " has ", h.weight.size(), " weights instead of ", h.depth,
-            " x ", h.width, ".");
-    require(h.bias >= 0 && h.bias < int64_t(k.constants.size()) && k.constants[h.bias].width == h.width, k.name, " has no bias of ", h.width,
-            " numbers.");
+    require(h.depth < kMost && int64_t(h.weight.size()) == h.depth * h.width, k.name, " has ", h.weight.size(),
+            " weights instead of ", h.depth, " x ", h.width, ".");
+    require(h.bias >= 0 && h.bias < int64_t(k.constants.size()) && k.constants[h.bias].width == h.width, k.name,
+            " has no bias of ", h.width, " numbers.");
     // Minus zero would show whether a tap that is not there was skipped or multiplied by zeros: sum + bias where both are zeros.
     for (float& b : k.constants[h.bias].rows) b += 0.0f;
     const bool finite = std::all_of(h.weight.begin(), h.weight.end(), [](float w) { return std::isfinite(w); });
@@ -179,7 +191,8 @@ class Builder {
     check_all_reads(k);
     const Head& h = k.head;
     require(h.reads.size() == 1 && h.reads[0].width == 1, k.name, " must look up one number.");
-    require(h.entries >= 1 && h.entries < 1 << 24 && int64_t(h.weight.size()) == h.entries * h.width, k.name, " has a table of impossible size.");
+    require(h.entries >= 1 && h.entries < 1 << 24 && int64_t(h.weight.size()) == h.entries * h.width, k.name,
+            " has a table of impossible size.");
   }
 
   void check_reduce(const Kernel& k) const {
@@ -193,9 +206,11 @@ class Builder {
 
   void check_copy(const Kernel& k) const {
     const Head& h = k.head;
-    require(h.starts.size() == h.reads.size(), k.name, " has ", h.reads.size(), " pieces and ", h.starts.size(), " places for them.");
+    require(h.starts.size() == h.reads.size(), k.name, " has ", h.reads.size(), " pieces and ", h.starts.size(),
+            " places for them.");
     for (size_t i = 0; i < h.reads.size(); i++)
-      require(h.starts[i] >= 0 && h.starts[i] <= int64_t(h.width) - h.reads[i].width, k.name, " puts a piece outside of its result.");
+      require(h.starts[i] >= 0 && h.starts[i] <= int64_t(h.width) - h.reads[i].width, k.name,
+              " puts a piece outside of its result.");
   }
 
   void check_instruction(Kernel& k, Instruction& instruction) const {
@@ -204,18 +219,20 @@ class Builder {
         GENFAST_POINTWISE_OPS(GENFAST_ARITY_OF_OP)
 #undef GENFAST_ARITY_OF_OP
     };
-    require(instruction.width >= 1 && instruction.width < 1 << 24, k.name, " has an instruction of width ", instruction.width, ".");
-    require(int64_t(instruction.args.size()) == kArity[int(instruction.op)], k.name, " has an operation with ", instruction.args.size(),
-            " arguments instead of ", kArity[int(instruction.op)], ".");
+    require(instruction.width >= 1 && instruction.width < 1 << 24, k.name, " has an instruction of width ", instruction.width,
+            ".");
+    require(int64_t(instruction.args.size()) == kArity[int(instruction.op)], k.name, " has an operation with ",
+            instruction.args.size(), " arguments instead of ", kArity[int(instruction.op)], ".");
     for (Argument& a : instruction.args) {
       if (a.from == From::kSlice) {
         require(a.index >= 0 && a.index < int64_t(k.widths.size()), k.name, " uses register ", a.index, " before it is made.");
-        require(a.start >= 0 && a.width >= 1 && a.start <= k.widths[a.index] - a.width, k.name, " takes a slice outside of register ", a.index, ".");
+        require(a.start >= 0 && a.width >= 1 && a.start <= k.widths[a.index] - a.width, k.name,
+                " takes a slice outside of register ", a.index, ".");
       } else {
         check_source(k, a);
       }
-      require(a.width == 1 || a.width == instruction.width, k.name, " has an argument of width ", a.width, " for an instruction of width ",
-              instruction.width, ".");
+      require(a.width == 1 || a.width == instruction.width, k.name, " has an argument of width ", a.width,
+              " for an instruction of width ", instruction.width, ".");
       if (a.from == From::kRead) k.body_reads.push_back(a.index);
       if (a.from == From::kConstant && k.constants[a.index].count > 1) k.body_constants.push_back(a.index);
     }
@@ -256,6 +273,7 @@ class Builder {
 
   void check_launches() {
     p_.first_launch.assign(p_.ticks + 2, 0);
+    p_.tick_work.assign(p_.ticks + 1, 1.0);
     int64_t before = -1;
     for (const Launch& launch : p_.launches) {
       require(launch.tick >= before && launch.tick < p_.ticks, "The launches are not in the order of their ticks.");
@@ -264,6 +282,8 @@ class Builder {
       require(launch.begin >= 0 && launch.begin <= launch.end && launch.end <= int64_t(p_.kernels[launch.kernel].order.size()),
               "A launch computes positions that ", p_.kernels[launch.kernel].name, " does not have.");
       p_.first_launch[launch.tick + 1]++;
+      const Kernel& k = p_.kernels[launch.kernel];
+      p_.tick_work[launch.tick + 1] += double(launch.end - launch.begin) * double((k.head.depth + 4) * k.head.width + 16);
     }
     int64_t first = 0;
     for (int64_t& count : p_.first_launch) first += std::exchange(count, first);

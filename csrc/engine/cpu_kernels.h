@@ -20,7 +20,9 @@ struct CpuKernels {
 
 inline const CpuKernels& cpu_kernels() {
 #define GENFAST_CPU_KERNELS(ISA)                                                                                              \
-  CpuKernels { int64_t(ISA::panel_bytes / sizeof(float)), ISA::tap_gemm, ISA::pointwise, ISA::reduce, ISA::categorical, ISA::exp_doubles }
+  CpuKernels {                                                                                                                \
+    int64_t(ISA::panel_bytes / sizeof(float)), ISA::tap_gemm, ISA::pointwise, ISA::reduce, ISA::categorical, ISA::exp_doubles \
+  }
 #if defined(__x86_64__)
   static const CpuKernels kernels = isa() == Isa::kAvx512 ? GENFAST_CPU_KERNELS(avx512)
                                     : isa() == Isa::kAvx2 ? GENFAST_CPU_KERNELS(avx2)

@@ -33,23 +33,56 @@ void Member::count(double Profile::OfKernel::* part, const Kernel& kernel) {
   lap_ = now;
 }
 
-void Member::advance(int64_t from, int64_t last, const std::function<bool()>* interrupted) {
+void Member::lead(int64_t from, int64_t last, const std::function<bool()>* interrupted) {
   interrupted_ = interrupted;
   asked_ = Clock::now();
+  struct Dismissal {  // whatever happens, the others are told that there is no more to do
+    Team& team;
+    ~Dismissal() { team.call.to(Call::kNoMore); }
+  } dismissal{team_};
+  const bool alone = team_.members.size() == 1;
   for (int64_t tick = from; tick <= last; tick++) {
-    if (tick >= 0) draw(tick);
-    for (int64_t i = p_.first_launch[tick + 1]; i < p_.first_launch[tick + 2]; i++) {
-      launch(p_.launches[i]);
-      if (stopped()) return;
+    const bool shared = !alone && (run_.options_.poison || team_.choice.share());
+    if (shared) team_.call.to(tick);
+    const auto begin = Clock::now();
+    advance(tick, shared);
+    if (stopped()) return;
+    if (!alone) team_.choice.record(shared, std::chrono::duration<double>(Clock::now() - begin).count() / p_.tick_work[tick + 1]);
+  }
+}
+
+void Member::help() {
+  for (;;) {
+    const int64_t tick = team_.call.next(calls_seen_, run_.stop_);
+    if (tick == Call::kNoMore) return;
+    advance(tick, true);
+  }
+}
+
+void Member::meet() {
+  if (sharing_ > 1) team_.barrier.wait(run_.stop_);
+}
+
+void Member::advance(int64_t tick, bool shared) {
+  sharing_ = shared ? int(team_.members.size()) : 1;
+  if (tick >= 0) draw(tick);
+  const int64_t end = p_.first_launch[tick + 2];
+  for (int64_t i = p_.first_launch[tick + 1]; i < end; i++) {
+    const Head* next = nullptr;  // the product that follows, so that its weights can be fetched meanwhile
+    for (int64_t j = i + 1; j < int64_t(p_.launches.size()) && j <= i + 3 && !next; j++) {
+      const Head& head = p_.kernels[p_.launches[j].kernel].head;
+      if (head.kind == HeadKind::kLinear) next = &head;
     }
+    launch(p_.launches[i], next);
     if (stopped()) return;
   }
+  meet();  // even where a tick has nothing to do, nobody is called to the next one before
 }
 
 // The sub-pixels of a tick, for all images of the team: one list of pairs, of which each member takes a part.
 void Member::draw(int64_t tick) {
   const auto begin = Clock::now();
-  const int64_t images = team_.images, first = p_.first_draw[tick], members = int64_t(team_.members.size());
+  const int64_t images = team_.images, first = p_.first_draw[tick], members = sharing_;
   const int64_t pairs = (p_.first_draw[tick + 1] - first) * images;
   const int64_t end = pairs * (index_ + 1) / members;
   for (int64_t pair = pairs * index_ / members; pair < end;) {
@@ -58,7 +91,7 @@ void Member::draw(int64_t tick) {
     pair += together;
   }
   if (run_.options_.profile) profile_.draws += std::chrono::duration<double>(Clock::now() - begin).count();
-  team_.barrier.wait(run_.stop_);
+  meet();
 }
 
 void Member::draw_sub_pixel(SubPixel at, int64_t image, int64_t images) {
@@ -89,25 +122,27 @@ void Member::draw_sub_pixel(SubPixel at, int64_t image, int64_t images) {
         "The network's output is not a distribution: it holds NaN or infinity; "
         "check that the weights are finite and that training did not diverge.");
   if (r.params)
-    for (int64_t m = 0; m < images; m++) std::copy_n(params + m * params_row, read.width, r.params + (place + m * row) * read.width);
+    for (int64_t m = 0; m < images; m++)
+      std::copy_n(params + m * params_row, read.width, r.params + (place + m * row) * read.width);
   const int32_t input = p_.inputs[at.channel], slot = p_.values[input].slot[at.pixel];
   if (slot >= 0)
     for (int64_t m = 0; m < images; m++) *team_.cache(input, slot, image + m) = float(r.images[place + m * row]);
 }
 
 // A launch, in blocks of rows that fit the caches: several positions of all images, or some images of one position.
-void Member::launch(const Launch& launch) {
+void Member::launch(const Launch& launch, const Head* next) {
   const Kernel& kernel = p_.kernels[launch.kernel];
   const int32_t* order = kernel.order.data();
   const int64_t images = team_.images, count = launch.end - launch.begin, most = kernel.block_rows;
+  if (count == 0) return;
   if (run_.options_.profile) lap_ = Clock::now();
+  // The last block fetches the next launch's weights, the others the first of their own.
+  const auto after = [&](bool last) { return last ? next : &kernel.head; };
   if (images <= most) {
-    const int64_t blocks = count ? (count * images + most - 1) / most : 0;
-    for (int64_t i = 0, at = launch.begin; at < launch.end; i++) {
-      const int64_t even = (launch.end - at + std::max<int64_t>(blocks - i, 1) - 1) / std::max<int64_t>(blocks - i, 1);
-      const int64_t positions = std::min(even, most / images);
-      work(kernel, {order + at, positions, 0, images});
-      at += positions;
+    const int64_t together = most / images, blocks = (count + together - 1) / together;
+    for (int64_t i = 0; i < blocks; i++) {
+      const int64_t begin = launch.begin + count * i / blocks, end = launch.begin + count * (i + 1) / blocks;
+      work(kernel, {order + begin, end - begin, 0, images}, after(i + 1 == blocks));
       if (stopped()) return;
     }
     return;
@@ -116,19 +151,18 @@ void Member::launch(const Launch& launch) {
   for (int64_t at = launch.begin; at < launch.end; at++)
     for (int64_t i = 0; i < parts; i++) {
       const int64_t image = images * i / parts;
-      work(kernel, {order + at, 1, image, images * (i + 1) / parts - image});
+      work(kernel, {order + at, 1, image, images * (i + 1) / parts - image}, after(at + 1 == launch.end && i + 1 == parts));
       if (stopped()) return;
     }
 }
 
-void Member::work(const Kernel& kernel, const Block& block) {
-  const int64_t members = int64_t(team_.members.size()), rows = block.rows();
-  const int64_t begin = rows * index_ / members, end = rows * (index_ + 1) / members;
+void Member::work(const Kernel& kernel, const Block& block, const Head* next) {
+  const int64_t rows = block.rows(), begin = rows * index_ / sharing_, end = rows * (index_ + 1) / sharing_;
   switch (kernel.head.kind) {
     case HeadKind::kNone: break;
     case HeadKind::kLinear:
-      linear(kernel, block);
-      team_.barrier.wait(run_.stop_);  // the rows below hold columns of every member
+      linear(kernel, block, next);
+      meet();  // the rows below hold columns of every member
       if (run_.options_.profile) lap_ = Clock::now();
       break;
     case HeadKind::kLookup: lookup(kernel, block, begin, end); break;
@@ -139,7 +173,7 @@ void Member::work(const Kernel& kernel, const Block& block) {
     body(kernel, block, begin, end);
     store(kernel, block, begin, end);
   }
-  team_.barrier.wait(run_.stop_);  // what was stored may be read, and the rows written again
+  meet();  // what was stored may be read, and the rows written again
 }
 
 }  // namespace genfast::engine

@@ -22,31 +22,38 @@ struct Block {
 class Member {
  public:
   Member(Run& run, Team& team, int index);
-  // Ticks [from, last], the launches before the first draw being tick -1. Returns early when the run is stopped.
-  void advance(int64_t from, int64_t last, const std::function<bool()>* interrupted);
+  // Ticks [from, last], the launches before the first draw being tick -1; the team's first member calls the others where that
+  // pays. Returns early when the run is stopped.
+  void lead(int64_t from, int64_t last, const std::function<bool()>* interrupted);
+  // Whatever the first member calls for.
+  void help();
   const Profile& profile() const { return profile_; }
 
  private:
   bool stopped();
+  void advance(int64_t tick, bool shared);
+  void meet();
   void draw(int64_t tick);
   void draw_sub_pixel(SubPixel at, int64_t image, int64_t images);
-  void launch(const Launch& launch);
-  void work(const Kernel& kernel, const Block& block);
+  void launch(const Launch& launch, const Head* next);
+  void work(const Kernel& kernel, const Block& block, const Head* next);
 
   // Parts of a kernel. Rows [begin, end) of the block are this member's, except in a product, of which it computes some columns.
-  void linear(const Kernel& kernel, const Block& block);
+  void linear(const Kernel& kernel, const Block& block, const Head* next);
   void direct_taps(const Head& head, const Kernel& kernel, const Block& block);
   void gather_taps(const Head& head, const Kernel& kernel, const Block& block);
-  void multiply(const Head& head, const Kernel& kernel, const Block& block, bool direct);
+  void multiply(const Head& head, const Kernel& kernel, const Block& block, bool direct, const Head* next);
   void lookup(const Kernel& kernel, const Block& block, int64_t begin, int64_t end);
   void reduce(const Kernel& kernel, const Block& block, int64_t begin, int64_t end);
   void copy(const Kernel& kernel, const Block& block, int64_t begin, int64_t end);
   void body(const Kernel& kernel, const Block& block, int64_t begin, int64_t end);
   void store(const Kernel& kernel, const Block& block, int64_t begin, int64_t end);
-  PointwiseArg argument(const Kernel& kernel, const Block& block, const Instruction& instruction, const Argument& a, int64_t begin) const;
+  PointwiseArg argument(const Kernel& kernel, const Block& block, const Instruction& instruction, const Argument& a,
+                        int64_t begin) const;
 
   // Rows of a read, `to` and on, row_stride apart; zeros where nothing is.
-  void copy_read(const Read& read, const Block& block, int64_t begin, int64_t end, float* to, int64_t row_stride, bool zeros) const;
+  void copy_read(const Read& read, const Block& block, int64_t begin, int64_t end, float* to, int64_t row_stride,
+                 bool zeros) const;
   float* at(const Place& place, const Block& block) const;
   void count(double Profile::OfKernel::* part, const Kernel& kernel);
 
@@ -54,9 +61,11 @@ class Member {
   const Program& p_;
   Team& team_;
   const CpuKernels& cpu_;
-  int index_;
-  Memory<float> gather_;    // taps copied together
-  std::vector<Tap> taps_;   // of the block, position by position
+  const int index_;
+  int sharing_ = 1;  // members at work on this tick
+  uint32_t calls_seen_ = 0;
+  Memory<float> gather_;            // taps copied together
+  std::vector<Tap> taps_;           // of the block, position by position
   std::vector<int64_t> first_tap_;  // [positions of the block + 1]
   Profile profile_;
   std::chrono::steady_clock::time_point lap_, asked_;
@@ -76,6 +85,8 @@ class Team {
   Memory<float> caches, scratch;
   std::vector<int64_t> offsets;  // of each value's cache, in floats
   Barrier barrier;
+  Call call;
+  Choice choice;
   std::vector<std::unique_ptr<Member>> members;
 };
 

@@ -11,8 +11,8 @@
 
 namespace genfast::engine {
 
-// `count` elements of T on a cache line, and 64 bytes more that may be read. Large blocks ask for huge pages: weights and caches are
-// walked through again and again, and their small pages would not fit the page tables that a core keeps at hand.
+// `count` elements of T on a cache line, and 64 bytes more that may be read. Large blocks ask for huge pages: weights and
+// caches are walked through again and again, and their small pages would not fit the page tables that a core keeps at hand.
 template <class T>
 class Memory {
  public:

@@ -8,7 +8,8 @@
 namespace genfast::engine {
 namespace {
 
-constexpr int64_t kDirectImages = 12;  // a tile or two of rows: with fewer, positions share weights by copying their taps together
+// A tile or two of rows: with fewer, positions share weights by copying their taps together.
+constexpr int64_t kDirectImages = 12;
 
 // Calls f(q, image, count, row) for the runs of rows [begin, end) that belong to one position q: `count` images from `image` on.
 template <class F>
@@ -26,7 +27,8 @@ void copy_floats(const float* from, float* to, int64_t n) { std::memcpy(to, from
 
 float* Member::at(const Place& place, const Block& block) const { return team_.scratch.get() + place.offset * block.rows(); }
 
-void Member::copy_read(const Read& read, const Block& block, int64_t begin, int64_t end, float* to, int64_t row_stride, bool zeros) const {
+void Member::copy_read(const Read& read, const Block& block, int64_t begin, int64_t end, float* to, int64_t row_stride,
+                       bool zeros) const {
   const int64_t channels = p_.values[read.value].channels, width = read.width;
   for_each_run(block, begin, end, [&](int32_t q, int64_t image, int64_t count, int64_t) {
     const int32_t slot = read.slot[q];
@@ -42,7 +44,7 @@ void Member::copy_read(const Read& read, const Block& block, int64_t begin, int6
 
 // ---- Linear: products of taps with packed weights ----
 
-void Member::linear(const Kernel& kernel, const Block& block) {
+void Member::linear(const Kernel& kernel, const Block& block, const Head* next) {
   const Head& head = kernel.head;
   const bool direct = !head.gathers && (block.count == 1 || block.images >= kDirectImages);
   if (direct)
@@ -50,7 +52,7 @@ void Member::linear(const Kernel& kernel, const Block& block) {
   else
     gather_taps(head, kernel, block);
   count(&Profile::OfKernel::gather, kernel);
-  multiply(head, kernel, block, direct);
+  multiply(head, kernel, block, direct, next);
   count(&Profile::OfKernel::gemm, kernel);
 }
 
@@ -83,46 +85,54 @@ void Member::gather_taps(const Head& head, const Kernel& kernel, const Block& bl
   taps_[0] = {0, 0, head.depth, head.gather_row};
 }
 
-void Member::multiply(const Head& head, const Kernel& kernel, const Block& block, bool direct) {
-  const int64_t members = int64_t(team_.members.size()), P = cpu_.panel;
+void Member::multiply(const Head& head, const Kernel& kernel, const Block& block, bool direct, const Head* next) {
+  const int64_t P = cpu_.panel;
+  const auto first_column = [&](const Head& h) { return h.panels * index_ / sharing_ * P; };  // of this member
+  const auto weights = [&](const Head& h) { return h.packed.get() + first_column(h) * h.depth; };
+  const int64_t n0 = first_column(head), n1 = std::min<int64_t>(head.panels * (index_ + 1) / sharing_ * P, head.width);
+  if (n0 >= n1) return;
   const Constant& bias = kernel.constants[head.bias];
+  const auto bias_at = [&](int64_t i) { return bias.rows.data() + bias.which[block.positions[i]] * bias.row; };
   const Place& place = kernel.registers[0];
   float* out = at(place, block);
-  const int64_t n0 = head.panels * index_ / members * P;
-  const int64_t columns = std::min<int64_t>(head.panels * (index_ + 1) / members * P, head.width) - n0;
-  if (columns <= 0) return;
   TapGemm<float> g = {.a = direct ? team_.caches.get() : gather_.get(),
-                      .w = head.packed.get() + n0 * head.depth,
+                      .w = weights(head),
                       .taps = taps_.data(),
-                      .num_taps = 1,
+                      .num_taps = direct ? first_tap_[1] : 1,
                       .a_k = 1,
                       .w_k = P,
                       .w_panel = P * head.depth,
                       .out = out + n0,
                       .out_row = place.row,
                       .rows = block.rows(),
-                      .columns = columns,
+                      .columns = n1 - n0,
                       .add = Add::kBias,
-                      .bias = bias.rows.data() + n0};
-  const auto bias_at = [&](int64_t i) { return bias.rows.data() + bias.which[block.positions[i]] * bias.row + n0; };
-  if (direct) {
-    g.rows = block.images;
-    for (int64_t i = 0; i < block.count; i++) {
-      g.taps = taps_.data() + first_tap_[i];
-      g.num_taps = first_tap_[i + 1] - first_tap_[i];
-      g.bias = bias_at(i);
-      g.out = out + i * block.images * place.row + n0;
-      cpu_.tap_gemm(g);
+                      .bias = bias_at(0) + n0,
+                      .next = next ? weights(*next) : nullptr};
+  if (direct && block.count > 1) {  // panel by panel, so that the positions share the weights while they are in a near cache
+    for (int64_t n = n0; n < n1; n += P) {
+      TapGemm<float> part = g;
+      part.w = head.packed.get() + n * head.depth;
+      part.next = n + P < n1 ? part.w + g.w_panel : g.next;
+      part.rows = block.images;
+      part.columns = std::min(P, n1 - n);
+      for (int64_t i = 0; i < block.count; i++) {
+        part.taps = taps_.data() + first_tap_[i];
+        part.num_taps = first_tap_[i + 1] - first_tap_[i];
+        part.bias = bias_at(i) + n;
+        part.out = out + i * block.images * place.row + n;
+        cpu_.tap_gemm(part);
+      }
     }
-  } else if (bias.count == 1) {
+  } else if (block.count == 1 || bias.count == 1) {
     cpu_.tap_gemm(g);
   } else {
     g.add = Add::kNothing;
     cpu_.tap_gemm(g);
     for (int64_t row = 0; row < block.rows(); row++) {
       const float* b = bias_at(row / block.images);
-      float* sum = g.out + row * place.row;
-      for (int64_t n = 0; n < columns; n++) sum[n] += b[n];
+      float* sum = out + row * place.row;
+      for (int64_t n = n0; n < n1; n++) sum[n] += b[n];
     }
   }
 }
@@ -155,7 +165,8 @@ void Member::reduce(const Kernel& kernel, const Block& block, int64_t begin, int
     width += a.width;
   }
   count(&Profile::OfKernel::gather, kernel);
-  cpu_.reduce(kernel.head.reduce, x, from.row, at(place, block) + begin * place.row, place.row, end - begin, width, kernel.head.eps);
+  cpu_.reduce(kernel.head.reduce, x, from.row, at(place, block) + begin * place.row, place.row, end - begin, width,
+              kernel.head.eps);
   count(&Profile::OfKernel::body, kernel);
 }
 
@@ -207,13 +218,15 @@ void Member::body(const Kernel& kernel, const Block& block, int64_t begin, int64
     const Place& place = kernel.constant_places[i];
     const Constant& c = kernel.constants[i];
     for (int64_t row = begin; row < end; row++)
-      copy_floats(c.rows.data() + c.which[block.positions[row / block.images]] * c.row, at(place, block) + row * place.row, c.width);
+      copy_floats(c.rows.data() + c.which[block.positions[row / block.images]] * c.row, at(place, block) + row * place.row,
+                  c.width);
   }
   count(&Profile::OfKernel::gather, kernel);
   int64_t reg = kernel.head.kind == HeadKind::kNone ? 0 : 1;
   for (const Instruction& instruction : kernel.body) {
     PointwiseArg args[3];
-    for (size_t i = 0; i < instruction.args.size(); i++) args[i] = argument(kernel, block, instruction, instruction.args[i], begin);
+    for (size_t i = 0; i < instruction.args.size(); i++)
+      args[i] = argument(kernel, block, instruction, instruction.args[i], begin);
     const Place& place = kernel.registers[reg++];
     cpu_.pointwise(instruction.op, args, at(place, block) + begin * place.row, place.row, end - begin, instruction.width);
   }

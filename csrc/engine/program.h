@@ -1,5 +1,5 @@
-// A Plan (genfast/compiler/plan.py) as the engine holds it. binding.cpp fills in what the plan says, build() checks it and adds what
-// is derived from it (marked "built"); from then on it never changes, and any number of runs share it.
+// A Plan (genfast/compiler/plan.py) as the engine holds it. binding.cpp fills in what the plan says, build() checks it and adds
+// what is derived from it (marked "built"); from then on it never changes, and any number of runs share it.
 #pragma once
 
 #include <cstdint>
@@ -68,11 +68,11 @@ struct Head {
   ReduceKind reduce = ReduceKind::sum;
   float eps = 0;
   // built, for a Linear
-  Memory<float> packed;      // [panel][depth][columns of a panel], zeros past the last column
-  int64_t depth = 0;         // sum of the widths
+  Memory<float> packed;  // [panel][depth][columns of a panel], zeros past the last column
+  int64_t depth = 0;     // sum of the widths
   int64_t panels = 0;
-  int64_t gather_row = 0;    // from row to row of taps copied together
-  bool gathers = false;      // always copy rows together: taps are too narrow to be worth a loop, or weights are not finite
+  int64_t gather_row = 0;  // from row to row of taps copied together
+  bool gathers = false;    // always copy rows together: taps are too narrow to be worth a loop, or weights are not finite
 };
 
 constexpr int64_t kMostBlockRows = 96;  // rows of a launch that are worked on at a time, at most
@@ -92,13 +92,13 @@ struct Kernel {
   std::vector<Instruction> body;
   std::vector<Store> stores;
   // built
-  std::vector<int64_t> widths;            // of the registers
+  std::vector<int64_t> widths;  // of the registers
   std::vector<Place> registers;
-  std::vector<Place> read_places;         // of the body's reads and of a Reduce's numbers, copied together
-  std::vector<Place> constant_places;     // of the body's constants that differ between positions
+  std::vector<Place> read_places;                   // of the body's reads and of a Reduce's numbers, copied together
+  std::vector<Place> constant_places;               // of the body's constants that differ between positions
   std::vector<int32_t> body_reads, body_constants;  // which of them need such copies
-  int64_t block_rows = 0;                 // rows worked on at a time
-  int64_t scratch = 0;                    // floats that a block needs
+  int64_t block_rows = 0;                           // rows worked on at a time
+  int64_t scratch = 0;                              // floats that a block needs
 };
 
 struct Launch {
@@ -122,10 +122,11 @@ struct Program {
   std::vector<int64_t> first_launch;  // [ticks + 2]: launches of tick t are first_launch[t + 1] .. first_launch[t + 2]
   std::vector<int64_t> first_draw;    // [ticks + 1] into draw_order
   std::vector<SubPixel> draw_order;
-  std::vector<int64_t> last_tick;     // [H]: the last tick at which a sub-pixel of rows 0 .. y is drawn
-  int64_t scratch = 0;                // floats, the most that a kernel's block needs
-  int64_t gather = 0;                 // floats, the most that a Linear's rows copied together need
-  int64_t most_taps = 0;              // tap descriptions that a block needs
+  std::vector<double> tick_work;   // [ticks + 1]: multiply-adds or so of tick t are tick_work[t + 1]
+  std::vector<int64_t> last_tick;  // [H]: the last tick at which a sub-pixel of rows 0 .. y is drawn
+  int64_t scratch = 0;             // floats, the most that a kernel's block needs
+  int64_t gather = 0;              // floats, the most that a Linear's rows copied together need
+  int64_t most_taps = 0;           // tap descriptions that a block needs
 
   int64_t params() const { return bernoulli ? 1 : levels; }
   // Floats of cache for n images, each value on cache lines of its own.
@@ -137,7 +138,8 @@ struct Program {
   static int64_t aligned(int64_t floats) { return (floats + 15) / 16 * 16; }
 };
 
-// Checks everything, so that no plan can make the engine read or write outside its memory; throws Refusal. Fills in what is built.
+// Checks everything, so that no plan can make the engine read or write outside its memory; throws
+// Refusal. Fills in what is built.
 void build(Program& program);
 
 }  // namespace genfast::engine

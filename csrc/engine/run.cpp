@@ -12,7 +12,12 @@
 namespace genfast::engine {
 
 Team::Team(Run& run, const Program& p, int64_t first_image, int64_t count, int threads, bool poison)
-    : program(p), first(first_image), images(count), caches(p.cache_floats(count)), scratch(p.scratch + kRowPadding), barrier(threads) {
+    : program(p),
+      first(first_image),
+      images(count),
+      caches(p.cache_floats(count)),
+      scratch(p.scratch + kRowPadding),
+      barrier(threads) {
   int64_t offset = 0;
   for (const Value& v : p.values) {
     offsets.push_back(offset);
@@ -29,11 +34,14 @@ namespace {
 
 void check(const Program& p, const Request& r, const Options& options) {
   if (r.n < 0 || r.n > 1 << 24) throw Refusal("A batch cannot have " + std::to_string(r.n) + " images.");
-  if (options.threads < 1 || options.threads > 1024) throw Refusal("The number of threads must be 1 to 1024, not " + std::to_string(options.threads) + ".");
+  if (options.threads < 1 || options.threads > 1024)
+    throw Refusal("The number of threads must be 1 to 1024, not " + std::to_string(options.threads) + ".");
   if (!(r.temperature >= 0 && std::isfinite(r.temperature)))
-    throw Refusal("temperature must be 0 (the most probable level) or a positive number, not " + std::to_string(r.temperature) + ".");
+    throw Refusal("temperature must be 0 (the most probable level) or a positive number, not " + std::to_string(r.temperature) +
+                  ".");
   if (r.top_k < 0) throw Refusal("top_k must be a whole number of levels, at least 1, not " + std::to_string(r.top_k) + ".");
-  if (!(r.top_p > 0 && r.top_p <= 1)) throw Refusal("top_p must be a probability above 0 and at most 1, not " + std::to_string(r.top_p) + ".");
+  if (!(r.top_p > 0 && r.top_p <= 1))
+    throw Refusal("top_p must be a probability above 0 and at most 1, not " + std::to_string(r.top_p) + ".");
   const int64_t pixels = p.H * p.W;
   for (int64_t i = 0; i < r.n * p.C * pixels; i++)
     if (!(r.uniforms[i] >= 0 && r.uniforms[i] < 1)) throw Refusal("Uniforms must lie in [0, 1).");
@@ -60,7 +68,8 @@ Run::Run(std::shared_ptr<const Program> program, const Request& request, const O
       const Value& v = p.values[p.conditions[i]];
       for (int64_t q = 0; q < v.positions; q++)
         for (int64_t b = 0; b < images && v.slot[q] >= 0; b++)
-          std::copy_n(request.conditions[i] + ((first + b) * v.positions + q) * v.channels, v.channels, team.cache(p.conditions[i], v.slot[q], b));
+          std::copy_n(request.conditions[i] + ((first + b) * v.positions + q) * v.channels, v.channels,
+                      team.cache(p.conditions[i], v.slot[q], b));
     }
   }
 }
@@ -78,7 +87,11 @@ void Run::work(int thread, int64_t last_tick, const std::function<bool()>* inter
   try {
     const FlushSubnormals flush;
     const int members = int(teams_[0]->members.size());
-    teams_[thread / members]->members[thread % members]->advance(next_tick_, last_tick, interrupted);
+    Member& member = *teams_[thread / members]->members[thread % members];
+    if (thread % members == 0)
+      member.lead(next_tick_, last_tick, interrupted);
+    else
+      member.help();
   } catch (...) {
     fail();
   }
@@ -88,7 +101,8 @@ bool Run::until_row(int64_t row, const std::function<bool()>& interrupted) {
   std::unique_lock busy(busy_, std::try_to_lock);
   if (!busy) throw Refusal("This run is under way in another thread.");
   if (stop_) throw Refusal("This run was stopped: start another.");
-  if (row < 0 || row >= program_->H) throw Refusal("There is no row " + std::to_string(row) + " in an image of " + std::to_string(program_->H) + " rows.");
+  if (row < 0 || row >= program_->H)
+    throw Refusal("There is no row " + std::to_string(row) + " in an image of " + std::to_string(program_->H) + " rows.");
   const int64_t last = program_->last_tick[row];
   if (last < next_tick_ || request_.n == 0) return true;
 

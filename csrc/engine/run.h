@@ -16,13 +16,13 @@ namespace genfast::engine {
 // What is asked for. Arrays belong to the caller and outlive the run; those that are written alias nothing.
 struct Request {
   int64_t n = 0;
-  uint8_t* images = nullptr;          // [n, C, H, W]: read where known, written elsewhere
-  const uint8_t* known = nullptr;     // [n, H * W]
-  const double* uniforms = nullptr;   // [n, C, H * W]
+  uint8_t* images = nullptr;             // [n, C, H, W]: read where known, written elsewhere
+  const uint8_t* known = nullptr;        // [n, H * W]
+  const double* uniforms = nullptr;      // [n, C, H * W]
   std::vector<const float*> conditions;  // each [n, positions, channels]; copied when the run is made
   double temperature = 1;
-  int64_t top_k = 0;  // 0: all
-  double top_p = 1;   // 1: all
+  int64_t top_k = 0;            // 0: all
+  double top_p = 1;             // 1: all
   double* log_probs = nullptr;  // null, or [n, C, H * W]
   float* params = nullptr;      // null, or [n, C, H * W, params]
 };
@@ -38,7 +38,8 @@ struct Profile {
 struct Options {
   int threads = 1;
   bool profile = false;
-  bool poison = false;  // caches and scratch start as NaN, so that reading what nobody wrote shows
+  bool poison =
+      false;  // for tests: caches and scratch start as NaN, so that reading what nobody wrote shows; members always share
 };
 
 // How many images each team has, and how many threads: min(threads, n) teams, and what threads are left over share out the work

@@ -1,12 +1,12 @@
 // exp, tanh and the logistic function, for a vector of numbers at a time.
 //
-// Largest error against the exact result, over all finite arguments (tests/kernels/test_pointwise.py measures it): exp 1.5 units in
-// the last place, tanh 3, sigmoid 3, exp of doubles 1.5. A result below 2^-125 (doubles: 2^-1020) is 0, so that no subnormal number
-// comes out, which some machines compute with a hundred times slower. exp overflows to infinity; the others are finite for every
-// finite argument. NaN gives NaN, and infinities give the limits.
+// Largest error against the exact result, over all finite arguments (tests/kernels/test_pointwise.py measures it): exp 1.5
+// units in the last place, tanh 3, sigmoid 3, exp of doubles 1.5. A result below 2^-125 (doubles: 2^-1020) is 0, so that no
+// subnormal number comes out, which some machines compute with a hundred times slower. exp overflows to infinity; the others
+// are finite for every finite argument. NaN gives NaN, and infinities give the limits.
 //
-// exp(x) = 2^n exp(r), n the whole number nearest to x / ln 2 and |r| <= ln 2 / 2. Adding 1.5 * 2^(mantissa bits) rounds to a whole
-// number and leaves it in the low bits, from where a shift makes it an exponent.
+// exp(x) = 2^n exp(r), n the whole number nearest to x / ln 2 and |r| <= ln 2 / 2. Adding 1.5 * 2^(mantissa bits) rounds to a
+// whole number and leaves it in the low bits, from where a shift makes it an exponent.
 #pragma once
 
 #include "common/simd.h"

@@ -80,15 +80,18 @@ void convolve(const Conv& c, const T* padded, int64_t y0_padded, const T* packed
     for (int64_t tap = 0; tap < c.num_taps; tap++) {
       const Range k = panel_reads(c, tap, n0, n1);
       if (k.begin < k.end)
-        taps[used++] = {c.dy(tap) * c.padded_row() + (c.pad_x + c.dx(tap)) * c.K + k.begin, tap * c.K + k.begin, k.end - k.begin, c.K};
+        taps[used++] = {c.dy(tap) * c.padded_row() + (c.pad_x + c.dx(tap)) * c.K + k.begin, tap * c.K + k.begin, k.end - k.begin,
+                        c.K};
     }
     for (int64_t y = y0; y < y1; y++) {
       // Rows of the filter that lie outside the image come first, whichever way it is mirrored: skip them.
       const int64_t inside = c.transposed ? c.H - 1 - y : y, outside = c.kh / 2 - inside;
       const int64_t skipped = outside > 0 ? smaller(outside * c.kw, used) : 0;
       tap_gemm({.a = padded + (y - y0_padded) * c.padded_row(), .w = packed + n0 * c.num_taps * c.K, .taps = taps + skipped,
-                .num_taps = used - skipped, .a_k = 1, .w_k = P, .w_panel = 0, .out = out + (y - y0) * c.W * c.N + n0, .out_row = c.N,
-                .rows = c.W, .columns = n1 - n0, .add = bias ? Add::kBias : Add::kNothing, .bias = bias ? bias + n0 : nullptr});
+                .num_taps = used - skipped, .a_k = 1, .w_k = P, .w_panel = c.num_taps * c.K * P,
+                .out = out + (y - y0) * c.W * c.N + n0, .out_row = c.N, .rows = c.W, .columns = n1 - n0,
+                .add = bias ? Add::kBias : Add::kNothing, .bias = bias ? bias + n0 : nullptr,
+                .next = n1 < c.N ? packed + (n0 + P) * c.num_taps * c.K : nullptr});
     }
   }
 }
@@ -146,7 +149,7 @@ void accumulate_weight_grad(const Conv& c, const T* x, const T* grad, int64_t pi
   for (int64_t y = y0; y < y1; y++)
     taps[used++] = {(y + dy) * c.padded_row() + (x0 + dx) * c.K + k.begin, y * c.W + x0, x1 - x0, 1};
   tap_gemm({.a = x, .w = grad, .taps = taps, .num_taps = used, .a_k = c.K, .w_k = pixel, .w_panel = 0, .out = sums + k.begin * P,
-            .out_row = P, .rows = k.end - k.begin, .columns = P, .add = Add::kOutput, .bias = nullptr});
+            .out_row = P, .rows = k.end - k.begin, .columns = P, .add = Add::kOutput, .bias = nullptr, .next = nullptr});
 }
 
 template <class E, class T>

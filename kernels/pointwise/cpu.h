@@ -1,7 +1,7 @@
 // pointwise on a CPU: out[m, n] = op(a, b, c) for rows of floats.
 //
-//   args   as many as the operation takes. A row is `row` elements after the one before (0: every row is the same); `lane` is 1, or 0
-//          if one number serves the whole row. With lane 1 a row must be readable to the next multiple of kRowPadding.
+//   args   as many as the operation takes. A row is `row` elements after the one before (0: every row is the same); `lane` is 1, or
+//          0 if one number serves the whole row. With lane 1 a row must be readable to the next multiple of kRowPadding.
 //   out    rows out_row apart, written to the next multiple of kRowPadding; aliases no argument
 // Whole vectors only, so that a number's bits do not depend on where in a row or a batch it stands.
 #pragma once
@@ -12,8 +12,8 @@ namespace genfast {
 
 constexpr int64_t kRowPadding = 16;  // floats: the widest vector of any instruction set
 
-// name(number of arguments). Truth values are 1 and 0, and what is not 0 is true; round rounds halves to even; remainder has the sign
-// of the divisor; softplus is ln(1 + e^x); relu, maximum and minimum pass NaN on; sign(NaN) is 0.
+// name(number of arguments). Truth values are 1 and 0, and what is not 0 is true; round rounds halves to even; remainder has
+// the sign of the divisor; softplus is ln(1 + e^x); relu, maximum and minimum pass NaN on; sign(NaN) is 0.
 #define GENFAST_POINTWISE_OPS(X)                                                                                             \
   X(neg, 1) X(abs, 1) X(exp, 1) X(expm1, 1) X(log, 1) X(log1p, 1) X(sqrt, 1) X(rsqrt, 1) X(reciprocal, 1) X(tanh, 1)         \
   X(sigmoid, 1) X(relu, 1) X(softplus, 1) X(sin, 1) X(cos, 1) X(erf, 1) X(sign, 1) X(floor, 1) X(ceil, 1) X(round, 1)        \

@@ -1,7 +1,7 @@
 // reduce on a CPU: something over each row of floats.
 //
 //   x     rows x_row apart, `width` >= 1 numbers each, readable to the next multiple of 16 floats
-//   out   rows out_row apart: 1 number for sum, max and min, else `width` numbers, written to the next multiple of 16; aliases not x
+//   out   rows out_row apart: 1 number for sum, max and min, else `width` numbers, written to the next multiple of 16; not x
 // Sums run in one order for a given width: number n into lane n % lanes, then the lanes from 0. NaN anywhere gives NaN.
 #pragma once
 

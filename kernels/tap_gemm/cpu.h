@@ -29,12 +29,13 @@ struct TapGemm {
   const T* w;
   const Tap* taps;
   int64_t num_taps;
-  int64_t a_k, w_k, w_panel;  // w_panel is not looked at where there is one panel
+  int64_t a_k, w_k, w_panel;  // w_panel only tells how much to fetch ahead where there is one panel
   T* out;
   int64_t out_row;
   int64_t rows, columns;
   Add add;
   const T* bias;  // `columns` values, read for Add::kBias
+  const T* next;  // null, or the panel that will be read after this: it is fetched meanwhile
 };
 
 #define GENFAST_DECLARE_TAP_GEMM(ISA)      \
