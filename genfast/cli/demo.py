@@ -24,7 +24,7 @@ class DemoFlags:
 
     out: Annotated[Path, tyro.conf.arg(name="out", aliases=["-o"], metavar="FOLDER")] = Path("demo")
     """Folder for the picture digits.png and the training run."""
-    epochs: int = 25
+    epochs: int = 15
     """Passes over the 1439 training images."""
     num_threads: int = 1
     """CPU threads (0: PyTorch's choice). These 8x8 images are too small to gain from more."""

@@ -43,7 +43,5 @@ def main(argv: Sequence[str]) -> None:
     took = time.perf_counter() - start
     frames = appearing(images.cpu()) if flags.out.suffix.lower() == ".gif" else None
     save_images(flags.out, images, model.levels, frames)
-    print(
-        f"{flags.count} images in {seconds(took)} ({seconds(took / flags.count)} per image), {sampler.stats}"
-    )
+    print(f"{flags.count} images in {seconds(took)} ({seconds(took / flags.count)} per image), {sampler.stats}")
     print(f"wrote {flags.out}")
