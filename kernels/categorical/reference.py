@@ -1,4 +1,4 @@
-"""The log-probability of drawn levels in plain PyTorch; ``genfast.likelihoods.draw`` holds the definition of drawing."""
+"""The log-probability of drawn levels in plain PyTorch. ``genfast.likelihoods.draw`` defines the draws."""
 
 from torch import Tensor
 
