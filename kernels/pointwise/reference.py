@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 PLAIN = {
-    "neg", "abs", "exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "reciprocal", "tanh", "sigmoid", "relu", "sin", "cos",
-    "erf", "sign", "floor", "ceil", "round", "trunc", "logical_not", "isnan", "add", "sub", "mul", "div", "pow",
+    "neg", "abs", "exp", "expm1", "log", "log1p", "sqrt", "rsqrt", "reciprocal", "tanh", "sigmoid", "relu", "sin",
+    "cos", "erf", "sign", "floor", "ceil", "round", "trunc", "logical_not", "isnan", "add", "sub", "mul", "div", "pow",
     "maximum", "minimum", "remainder", "eq", "ne", "lt", "le", "gt", "ge",
 }  # fmt: skip
 
