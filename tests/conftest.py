@@ -14,6 +14,7 @@ def _deterministic() -> Iterator[None]:
     One thread: the sizes here are too small to gain from more. What threads must not change has tests of its own.
     """
     torch.set_num_threads(1)
+    torch.set_flush_denormal(False)  # training turns it on, for good
     torch.manual_seed(0)
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = True
