@@ -22,6 +22,7 @@ from genfast.compiler.program import (
     Step,
     reads_of,
 )
+from genfast.kernels.reduce.reference import reduce
 
 # The elementwise operations in PyTorch; all of program.OPS. Truth values are numbers.
 TORCH_OPS: dict[str, Callable[..., Tensor]] = {
@@ -90,24 +91,6 @@ def apply(program: Program, step: Step, values: dict[int, Tensor], batch: int, d
                     there = torch.from_numpy(piece.at >= 0)
                     total[:, there, start : start + piece.width] = take(values, piece)[:, there]
             return total
-
-
-def reduce(kind: str, x: Tensor, eps: float) -> Tensor:
-    """A Reduce over the last axis."""
-    match kind:
-        case "sum":
-            return x.sum(-1, keepdim=True)
-        case "max":
-            return x.amax(-1, keepdim=True)
-        case "min":
-            return x.amin(-1, keepdim=True)
-        case "standardize":
-            off = x - x.mean(-1, keepdim=True)
-            return off / (off.square().mean(-1, keepdim=True) + eps).sqrt()
-        case "softmax":
-            return x.softmax(-1)
-        case _:
-            return x.log_softmax(-1)
 
 
 def take(values: dict[int, Tensor], read: Read) -> Tensor:
