@@ -84,13 +84,15 @@ def rows(task: Task, compiled: Compiled, log_probs: Tensor) -> Iterator[int]:
     stats.cells += price.cells * n
     stats.flops += price.flops * n
     stats.cache_bytes = max(stats.cache_bytes, 4 * price.cache_numbers * n)
-    with torch.no_grad(), task.bar() as bar:
-        run = compiled.engine.start(request)
-        row = task.images[0].numel() // height
-        if not task.watched:
-            run.until_row(height - 1)
+    row = task.images[0].numel() // height
+    with task.bar() as bar:
+        with torch.no_grad():
+            run = compiled.engine.start(request)
+            if not task.watched:
+                run.until_row(height - 1)
         for y in range(height):
-            run.until_row(y)
+            with torch.no_grad():  # not around the yield: what the caller does between two rows is the caller's
+                run.until_row(y)
             bar.update(row)
             yield y
 

@@ -49,7 +49,7 @@ def rows(task: Task) -> Iterator[int]:
     final = torch.where(task.known.flatten(1).all(1), size, 0)
     active = torch.nonzero(final < size)[:, 0]
     shown = 0  # rows
-    with evaluating(model), task.bar() as bar:
+    with task.bar() as bar:
         while True:
             finished = int(final.min())
             bar.update(finished - bar.n)
@@ -59,25 +59,26 @@ def rows(task: Task) -> Iterator[int]:
             if not len(active):
                 return
 
-            guess = images[active]
-            known_here = task.known[active].expand_as(guess)
-            kept = known_here | first_in_order(final[active], guess)
-            condition_here = None if task.condition is None else task.condition[active]
-            params = model(guess, condition=condition_here)
-            task.stats.count(len(active))
-            drawn = task.draw(params, uniforms[active])
+            with evaluating(model):  # not around the yields: what the caller does between rows is the caller's
+                guess = images[active]
+                known_here = task.known[active].expand_as(guess)
+                kept = known_here | first_in_order(final[active], guess)
+                condition_here = None if task.condition is None else task.condition[active]
+                params = model(guess, condition=condition_here)
+                task.stats.count(len(active))
+                drawn = task.draw(params, uniforms[active])
 
-            moved = kept & ~known_here & (drawn != guess)
-            if moved.any():  # a tie within rounding, or a model that looks ahead
-                require_causal(task, guess, params, condition_here, moved)
-            drawn = torch.where(kept, guess, drawn)
+                moved = kept & ~known_here & (drawn != guess)
+                if moved.any():  # a tie within rounding, or a model that looks ahead
+                    require_causal(task, guess, params, condition_here, moved)
+                drawn = torch.where(kept, guess, drawn)
 
-            # All that comes before the first change was right, so the change itself was drawn from the right context.
-            # A pass without a change proves the image: only that finishes it.
-            agree = in_order(drawn == guess).int().cumprod(1).sum(1)  # [active] leading sub-pixels that agree
-            images[active] = drawn
-            final[active] = (agree + 1).clamp(max=size)
-            active = active[agree < size]
+                # All that comes before the first change was right, so the change itself was drawn from the right
+                # context. A pass without a change proves the image: only that finishes it.
+                agree = in_order(drawn == guess).int().cumprod(1).sum(1)  # [active] leading sub-pixels that agree
+                images[active] = drawn
+                final[active] = (agree + 1).clamp(max=size)
+                active = active[agree < size]
 
 
 def in_order(images: Tensor) -> Tensor:

@@ -45,15 +45,16 @@ def rows(task: Task) -> Iterator[int]:
     """The engine: one pass for every sub-pixel that is not known in all images."""
     model, images, uniforms = task.model, task.images, task.uniforms()
     n, channels, height, width = images.shape
-    with evaluating(model), task.bar() as bar:
+    with task.bar() as bar:
         for y in range(height):
-            for x in range(width):
-                missing = ~task.known[:, 0, y, x]
-                for c in range(channels):
-                    if missing.any():
-                        params = model(images, condition=task.condition)
-                        drawn = task.draw(params[..., c, y, x], uniforms[:, c, y, x])
-                        images[:, c, y, x] = torch.where(missing, drawn, images[:, c, y, x])
-                        task.stats.count(n)
-                    bar.update()
+            with evaluating(model):  # not around the yield: what the caller does between two rows is the caller's
+                for x in range(width):
+                    missing = ~task.known[:, 0, y, x]
+                    for c in range(channels):
+                        if missing.any():
+                            params = model(images, condition=task.condition)
+                            drawn = task.draw(params[..., c, y, x], uniforms[:, c, y, x])
+                            images[:, c, y, x] = torch.where(missing, drawn, images[:, c, y, x])
+                            task.stats.count(n)
+                        bar.update()
             yield y

@@ -159,6 +159,15 @@ def test_the_loops_stream_too(engine: str) -> None:
         _ = sampler.program
 
 
+@pytest.mark.parametrize("engine", ["naive", "jacobi", *ENGINES])
+def test_between_the_rows_of_a_stream_nothing_is_changed(engine: str) -> None:
+    model = build("pixelcnn", "gray").train()
+    for _ in compile_sampler(model, engine).stream(2):
+        assert torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+        assert model.training
+
+
 def test_work_is_counted() -> None:
     model = build("pixelcnn", "gray")
     sampler = compile_sampler(model, "eager")
