@@ -3,14 +3,13 @@
 It is the oracle of the compiler's self-check and of its tests; engines compute the same cells one by one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from genfast.compiler.program import (
-    OPS,
     Constant,
     Copy,
     Linear,
@@ -22,14 +21,8 @@ from genfast.compiler.program import (
     Step,
     reads_of,
 )
+from genfast.kernels.pointwise.reference import TORCH_OPS
 from genfast.kernels.reduce.reference import reduce
-
-# The elementwise operations in PyTorch; all of program.OPS. Truth values are numbers.
-TORCH_OPS: dict[str, Callable[..., Tensor]] = {
-    **{op: getattr(torch, op) for op in OPS if op not in ("softplus", "where")},
-    "softplus": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
-    "where": lambda c, x, y: torch.where(c != 0, x, y),
-}
 
 
 def evaluate(

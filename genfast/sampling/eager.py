@@ -10,9 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genfast.compiler.evaluate import TORCH_OPS, condition_table
+from genfast.compiler.evaluate import condition_table
 from genfast.compiler.plan import Argument, Kernel, Plan, Slice
 from genfast.compiler.program import Constant, Copy, Linear, Lookup, Read, Reduce
+from genfast.kernels.pointwise.reference import TORCH_OPS
 from genfast.kernels.reduce.reference import reduce
 from genfast.likelihoods import Likelihood
 from genfast.sampling.request import Request

@@ -1,5 +1,7 @@
 """Every pointwise operation in plain PyTorch: any dtype, any shapes that broadcast."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -10,14 +12,16 @@ PLAIN = {
 }  # fmt: skip
 
 
+# Truth values are numbers.
+TORCH_OPS: dict[str, Callable[..., Tensor]] = {
+    **{op: getattr(torch, op) for op in PLAIN},
+    "softplus": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
+    "where": lambda c, x, y: torch.where(c != 0, x, y),
+}
+
+
 def pointwise(op: str, *args: Tensor) -> Tensor:
     """op(args), in the dtype of the arguments."""
-    match op:
-        case "softplus":
-            return torch.logaddexp(args[0], torch.zeros_like(args[0]))
-        case "where":
-            return torch.where(args[0] != 0, args[1], args[2])
-    if op not in PLAIN:
+    if op not in TORCH_OPS:
         raise ValueError(f"There is no pointwise operation {op!r}.")
-    result: Tensor = getattr(torch, op)(*args)
-    return result.to(args[0].dtype)
+    return TORCH_OPS[op](*args).to(args[0].dtype)

@@ -13,9 +13,10 @@ from genfast.compiler import Target, trace
 from genfast.compiler.builder import Builder
 from genfast.compiler.cells import Cells, make_ids
 from genfast.compiler.elementwise import FORMULAS
-from genfast.compiler.evaluate import TORCH_OPS, evaluate
+from genfast.compiler.evaluate import evaluate
 from genfast.compiler.program import OPS
 from genfast.compiler.scalar import SCALAR
+from genfast.kernels.pointwise.reference import TORCH_OPS
 
 EDGES = [0.0, -0.0, 1.0, -1.0, 0.5, -0.5, 1.5, 2.5, -2.5, 3.0, 1e-6, -1e-6, 30.0, -30.0, 100.0, -100.0]
 NAN, INF = float("nan"), float("inf")
