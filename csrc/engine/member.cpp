@@ -9,8 +9,7 @@ using Clock = std::chrono::steady_clock;
 
 Member::Member(Run& run, Team& team, int index)
     : run_(run), p_(team.program), team_(team), cpu_(cpu_kernels()), index_(index), gather_(team.program.gather) {
-  taps_.resize(p_.most_taps);
-  first_tap_.resize(kMostBlockRows + 1);
+  rows_.resize(p_.most_rows);
   profile_.kernels.resize(run.options_.profile ? p_.kernels.size() : 0);
 }
 

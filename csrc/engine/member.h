@@ -40,9 +40,9 @@ class Member {
 
   // Parts of a kernel. Rows [begin, end) of the block are this member's, except in a product, of which it computes some columns.
   void linear(const Kernel& kernel, const Block& block, const Head* next);
-  void direct_taps(const Head& head, const Kernel& kernel, const Block& block);
+  void find_taps(const Head& head, const Kernel& kernel, const Block& block);
   void gather_taps(const Head& head, const Kernel& kernel, const Block& block);
-  void multiply(const Head& head, const Kernel& kernel, const Block& block, bool direct, const Head* next);
+  void multiply(const Head& head, const Kernel& kernel, const Block& block, const Head* next);
   void lookup(const Kernel& kernel, const Block& block, int64_t begin, int64_t end);
   void reduce(const Kernel& kernel, const Block& block, int64_t begin, int64_t end);
   void copy(const Kernel& kernel, const Block& block, int64_t begin, int64_t end);
@@ -65,8 +65,7 @@ class Member {
   int sharing_ = 1;  // members at work on this tick
   uint32_t calls_seen_ = 0;
   Memory<float> gather_;            // taps copied together
-  std::vector<Tap> taps_;           // of the block, position by position
-  std::vector<int64_t> first_tap_;  // [positions of the block + 1]
+  std::vector<const float*> rows_;  // [taps][rows of the block]: where each lies in the caches
   Profile profile_;
   std::chrono::steady_clock::time_point lap_, asked_;
   const std::function<bool()>* interrupted_ = nullptr;

@@ -8,9 +8,6 @@
 namespace genfast::engine {
 namespace {
 
-// A tile or two of rows: with fewer, positions share weights by copying their taps together.
-constexpr int64_t kDirectImages = 12;
-
 // Calls f(q, image, count, row) for the runs of rows [begin, end) that belong to one position q: `count` images from `image` on.
 template <class F>
 void for_each_run(const Block& block, int64_t begin, int64_t end, const F& f) {
@@ -46,33 +43,28 @@ void Member::copy_read(const Read& read, const Block& block, int64_t begin, int6
 
 void Member::linear(const Kernel& kernel, const Block& block, const Head* next) {
   const Head& head = kernel.head;
-  const bool direct = !head.gathers && (block.count == 1 || block.images >= kDirectImages);
-  if (direct)
-    direct_taps(head, kernel, block);
-  else
+  if (head.gathers)
     gather_taps(head, kernel, block);
+  else
+    find_taps(head, kernel, block);
   count(&Profile::OfKernel::gather, kernel);
-  multiply(head, kernel, block, direct, next);
+  multiply(head, kernel, block, next);
   count(&Profile::OfKernel::gemm, kernel);
 }
 
-// Describes the taps of each position where they lie in the caches. A tap that is not there is left out: it would add zeros.
-void Member::direct_taps(const Head& head, const Kernel& kernel, const Block& block) {
-  int64_t used = 0;
-  for (int64_t i = 0; i < block.count; i++) {
-    first_tap_[i] = used;
-    int64_t k = 0;
-    for (const Argument& a : head.reads) {
-      const Read& read = kernel.reads[a.index];
+// Where each row of each tap lies in the caches.
+void Member::find_taps(const Head& head, const Kernel& kernel, const Block& block) {
+  const float** at = rows_.data();
+  for (const Argument& a : head.reads) {
+    const Read& read = kernel.reads[a.index];
+    const int64_t channels = p_.values[read.value].channels;
+    for (int64_t i = 0; i < block.count; i++) {
       const int32_t slot = read.slot[block.positions[i]];
-      if (slot >= 0) {
-        const float* from = team_.cache(read.value, slot, block.image) + read.start;
-        taps_[used++] = {from - team_.caches.get(), k, read.width, p_.values[read.value].channels};
-      }
-      k += read.width;
+      const float* row = slot < 0 ? p_.zeros.get() : team_.cache(read.value, slot, block.image) + read.start;
+      const int64_t step = slot < 0 ? 0 : channels;
+      for (int64_t m = 0; m < block.images; m++) *at++ = row + m * step;
     }
   }
-  first_tap_[block.count] = used;
 }
 
 // Copies the taps of each row side by side. Every member has a copy of its own: waiting for another's would take longer.
@@ -82,10 +74,9 @@ void Member::gather_taps(const Head& head, const Kernel& kernel, const Block& bl
     copy_read(kernel.reads[a.index], block, 0, block.rows(), gather_.get() + k, head.gather_row, true);
     k += a.width;
   }
-  taps_[0] = {0, 0, head.depth, head.gather_row};
 }
 
-void Member::multiply(const Head& head, const Kernel& kernel, const Block& block, bool direct, const Head* next) {
+void Member::multiply(const Head& head, const Kernel& kernel, const Block& block, const Head* next) {
   const int64_t P = cpu_.panel;
   const auto first_column = [&](const Head& h) { return h.panels * index_ / sharing_ * P; };  // of this member
   const auto weights = [&](const Head& h) { return h.packed.get() + first_column(h) * h.depth; };
@@ -93,47 +84,30 @@ void Member::multiply(const Head& head, const Kernel& kernel, const Block& block
   if (n0 >= n1) return;
   const Constant& bias = kernel.constants[head.bias];
   const auto bias_at = [&](int64_t i) { return bias.rows.data() + bias.which[block.positions[i]] * bias.row; };
+  const bool same_bias = block.count == 1 || bias.count == 1;
   const Place& place = kernel.registers[0];
   float* out = at(place, block);
-  TapGemm<float> g = {.a = direct ? team_.caches.get() : gather_.get(),
-                      .w = weights(head),
-                      .taps = taps_.data(),
-                      .num_taps = direct ? first_tap_[1] : 1,
-                      .a_k = 1,
-                      .w_k = P,
-                      .w_panel = P * head.depth,
-                      .out = out + n0,
-                      .out_row = place.row,
-                      .rows = block.rows(),
-                      .columns = n1 - n0,
-                      .add = Add::kBias,
-                      .bias = bias_at(0) + n0,
-                      .next = next ? weights(*next) : nullptr};
-  if (direct && block.count > 1) {  // panel by panel, so that the positions share the weights while they are in a near cache
-    for (int64_t n = n0; n < n1; n += P) {
-      TapGemm<float> part = g;
-      part.w = head.packed.get() + n * head.depth;
-      part.next = n + P < n1 ? part.w + g.w_panel : g.next;
-      part.rows = block.images;
-      part.columns = std::min(P, n1 - n);
-      for (int64_t i = 0; i < block.count; i++) {
-        part.taps = taps_.data() + first_tap_[i];
-        part.num_taps = first_tap_[i + 1] - first_tap_[i];
-        part.bias = bias_at(i) + n;
-        part.out = out + i * block.images * place.row + n;
-        cpu_.tap_gemm(part);
-      }
-    }
-  } else if (block.count == 1 || bias.count == 1) {
-    cpu_.tap_gemm(g);
-  } else {
-    g.add = Add::kNothing;
-    cpu_.tap_gemm(g);
-    for (int64_t row = 0; row < block.rows(); row++) {
-      const float* b = bias_at(row / block.images);
-      float* sum = out + row * place.row;
-      for (int64_t n = n0; n < n1; n++) sum[n] += b[n];
-    }
+  cpu_.tap_gemm({.a = gather_.get(),
+                 .w = weights(head),
+                 .taps = head.taps.data(),
+                 .num_taps = int64_t(head.taps.size()),
+                 .a_k = 1,
+                 .w_k = P,
+                 .w_panel = P * head.depth,
+                 .out = out + n0,
+                 .out_row = place.row,
+                 .rows = block.rows(),
+                 .columns = n1 - n0,
+                 .add = same_bias ? Add::kBias : Add::kNothing,
+                 .bias = bias_at(0) + n0,
+                 .next = next ? weights(*next) : nullptr,
+                 .at = head.gathers ? nullptr : rows_.data(),
+                 .nothing = head.finite ? p_.zeros.get() : nullptr});
+  if (same_bias) return;
+  for (int64_t row = 0; row < block.rows(); row++) {
+    const float* b = bias_at(row / block.images);
+    float* sum = out + row * place.row;
+    for (int64_t n = n0; n < n1; n++) sum[n] += b[n];
   }
 }
 
