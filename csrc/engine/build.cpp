@@ -242,6 +242,18 @@ class Builder {
     k.widths.push_back(instruction.width);
   }
 
+  // Whether members can go on with the columns that they have computed, without waiting for one another's.
+  bool by_columns(const Kernel& k) const {
+    if (k.head.kind != HeadKind::kLinear) return false;
+    for (int64_t width : k.widths)
+      if (width != k.head.width) return false;
+    for (const Instruction& instruction : k.body)
+      for (const Argument& a : instruction.args)
+        if (a.start != 0 || (a.width != k.head.width && (a.from != From::kConstant || k.constants[a.index].count > 1)))
+          return false;
+    return true;
+  }
+
   // Scratch for a block of rows, each part on cache lines of its own: registers, then what the body reads, then its constants.
   void lay_out(Kernel& k) {
     int64_t offset = 0;
@@ -263,6 +275,7 @@ class Builder {
       for (const Argument& a : k.head.reads) width += a.width;
       k.read_places.back() = place(width);
     }
+    k.by_columns = by_columns(k);
     k.constant_places.resize(k.constants.size());
     once(k.body_constants);
     for (int32_t c : k.body_constants) k.constant_places[c] = place(k.constants[c].width);

@@ -100,6 +100,7 @@ struct Kernel {
   std::vector<Place> read_places;                   // of the body's reads and of a Reduce's numbers, copied together
   std::vector<Place> constant_places;               // of the body's constants that differ between positions
   std::vector<int32_t> body_reads, body_constants;  // which of them need such copies
+  bool by_columns = false;                          // of a Linear: column i of everything after it comes from column i alone
   int64_t block_rows = 0;                           // rows worked on at a time
   int64_t scratch = 0;                              // floats that a block needs
 };
