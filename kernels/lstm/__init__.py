@@ -1,0 +1,12 @@
+"""lstm: one LSTM cell, forward and backward, and the scan over an image that the recurrent operators share.
+
+    i, f, o = sigmoid(i), sigmoid(f), sigmoid(o);  g = tanh(g)          # [.., 4h] in blocks i, f, g, o, as in nn.LSTM
+    c = f * c_prev + i * g                                              # equation 3 of van den Oord et al. 2016,
+    h = o * tanh(c)                                                     # "Pixel Recurrent Neural Networks"
+
+reference.py   the cell in plain PyTorch, and its derivative
+scan.h         an image as lines of pixels: rows, or diagonals
+cell.h         the cell for a vector of hidden channels
+cpu.h/.cpp     the scan of a few images over kernels/tap_gemm, once per instruction set; forward.h and backward.h are its two
+               halves, layout.h says where packed weights lie
+"""
