@@ -9,18 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genfast.compiler import contraction, elementwise, movement, reduction
+from genfast.compiler import contraction, elementwise, movement, recurrence, reduction
 from genfast.compiler.builder import Opaque
 from genfast.compiler.causality import refuse_leaks
 from genfast.compiler.cells import Cells, make_ids
 from genfast.compiler.evaluate import condition_table, evaluate
 from genfast.compiler.footprint import needed
 from genfast.compiler.frontend import Tracer
-from genfast.compiler.program import Copy, Draw, Linear, Lookup, Pointwise, Program, Read, Reduce, Step
+from genfast.compiler.program import Copy, Draw, Linear, Lookup, Pointwise, Program, Read, Reduce, Scan, Step
 from genfast.compiler.target import Target
 from genfast.errors import GenfastError, NotSupported
 
-HANDLER_MODULES = (contraction, elementwise, movement, reduction)  # importing them registers their handlers
+HANDLER_MODULES = (contraction, elementwise, movement, recurrence, reduction)  # importing them registers their handlers
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +131,7 @@ def trace(target: Target) -> Trace:
     draws = tuple(Draw(builder.gather(params[:, c])) for c in range(shape[0]))
     program = Program(
         shape, target.levels, target.likelihood, tuple(builder.values), tuple(inputs), tuple(condition_values),
-        tuple(builder.steps), draws, tuple(builder.notes),  # type: ignore[arg-type]
+        tuple(builder.steps), draws, tuple(builder.notes), tuple(builder.scans),  # type: ignore[arg-type]
     )  # fmt: skip
     eps = max((torch.finfo(d).eps for d in tracer.dtypes | {out.dtype} if d.is_floating_point), default=0.0)
     return Trace(*without_dead_steps(program), eps)
@@ -176,7 +176,12 @@ def renumber(program: Program, steps: Sequence[Step | Opaque], kept: list[int], 
         tuple(number[v] for v in program.inputs), tuple(number[v] for v in program.conditions),
         tuple(renumber_step(s, number) for s in steps),  # type: ignore[misc]
         tuple(Draw(replace(d.params, value=number[d.params.value])) for d in program.draws), program.notes,
+        tuple(s for s in (renumber_scan(s, number) for s in program.scans) if s.values),
     )  # fmt: skip
+
+
+def renumber_scan(scan: Scan, number: dict[int, int]) -> Scan:
+    return replace(scan, values=tuple(number[v] for v in scan.values if v in number))
 
 
 def renumber_step(step: Step | Opaque, number: dict[int, int]) -> Step | Opaque:
