@@ -16,7 +16,11 @@ import torch
 BACKENDS = ("reference", "cpu", "triton", "cuda")
 PREFERENCE = {"cpu": ("cpu", "reference"), "cuda": ("cuda", "triton", "reference")}
 NO_DEVICE = "no CUDA device is usable here"
-OPERATORS: dict[str, tuple[str, ...]] = {"masked_conv2d": BACKENDS}
+OPERATORS: dict[str, tuple[str, ...]] = {
+    "masked_conv2d": BACKENDS,
+    "row_lstm": ("reference",),
+    "diagonal_lstm": ("reference",),
+}
 
 
 def _load() -> tuple[ModuleType | None, str]:
@@ -53,13 +57,17 @@ def why_not(backend: str) -> str:
     return "" if torch.cuda.is_available() else NO_DEVICE
 
 
-def choose(backend: str, device: torch.device) -> str:
-    """The backend that computes on this device. Raises RuntimeError for one that cannot, with the reason."""
+def choose(backend: str, device: torch.device, operator: str) -> str:
+    """The backend that computes the operator on this device. Raises RuntimeError for one that cannot, with the
+    reason."""
     if backend == "auto":
-        return next((b for b in PREFERENCE.get(device.type, ()) if not why_not(b)), "reference")
+        usable = (b for b in PREFERENCE.get(device.type, ()) if b in OPERATORS[operator] and not why_not(b))
+        return next(usable, "reference")
     if backend not in BACKENDS:
         raise ValueError(f"backend must be auto, {', '.join(BACKENDS)}, not {backend!r}.")
     reason = why_not(backend)
+    if not reason and backend not in OPERATORS[operator]:
+        reason = f"{operator} has no {backend} kernel yet"
     if not reason and backend != "reference" and backend not in PREFERENCE.get(device.type, ()):
         reason = f"it does not compute on {device.type} tensors"
     if reason:

@@ -10,6 +10,7 @@ from genfast.kernels.masked_conv2d.reference import masked_conv2d as reference
 from genfast.ops import masked_conv2d_gpu
 from genfast.ops.autocast import cast_to_autocast, without_autocast
 from genfast.ops.backends import BACKENDS, choose
+from genfast.ops.layout import empty_as
 
 # Masks and backends travel as their positions in MASK_TYPES and BACKENDS: in the stable ABI of torch 2.11 to 2.13
 # every string argument leaks its copy on each call.
@@ -50,7 +51,7 @@ def masked_conv2d(
         raise ValueError(f"weight must be [O, I, kh, kw], but has {weight.dim()} dimensions.")
     check_mask((weight.shape[2], weight.shape[3]), mask_type, color_groups)
     x, weight, bias = cast_to_autocast(x, weight, bias)
-    backend = choose(backend, x.device)
+    backend = choose(backend, x.device, "masked_conv2d")
     if backend == "reference":
         with without_autocast(x.device.type):
             return reference(x, weight, bias, mask_type, color_groups)
@@ -59,21 +60,14 @@ def masked_conv2d(
     return out
 
 
-def _empty_as(x: Tensor, channels: int) -> Tensor:
-    """Dense, channels_last where x is that and nothing else: the rule of every backend."""
-    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-    memory_format = torch.channels_last if last else torch.contiguous_format
-    return x.new_empty((x.shape[0], channels, x.shape[2], x.shape[3])).to(memory_format=memory_format)
-
-
 @torch.library.register_fake("genfast::masked_conv2d", lib=_library)
 def _(x: Tensor, weight: Tensor, bias: Tensor | None, mask: int, color_groups: int, backend: int) -> Tensor:
-    return _empty_as(x, weight.shape[0])
+    return empty_as(x, weight.shape[0])
 
 
 @torch.library.register_fake("genfast::masked_conv2d_bwd_input", lib=_library)
 def _(grad: Tensor, weight: Tensor, mask: int, color_groups: int, backend: int) -> Tensor:
-    return _empty_as(grad, weight.shape[1])
+    return empty_as(grad, weight.shape[1])
 
 
 @torch.library.register_fake("genfast::masked_conv2d_bwd_weight", lib=_library)

@@ -1,0 +1,89 @@
+"""What row_lstm and diagonal_lstm share: the checks of their inputs, what forward keeps for backward, and gradients."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genfast.kernels.lstm.reference import wide
+from genfast.ops.layout import empty_as
+
+Outputs = tuple[Tensor, Tensor, Tensor]  # h, and for backward the gates after their nonlinearity and the cells
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor]  # of x, weight, h0, c0
+
+
+def check_inputs(x: Tensor, weight: Tensor, h0: Tensor, c0: Tensor) -> None:
+    """Raises ValueError unless x is [B, 4h, H, W], weight [4h, h, taps], h0 and c0 [h], all of one floating dtype and
+    on one device."""
+    if x.dim() != 4:
+        raise ValueError(f"x must be [B, 4h, H, W], but has {x.dim()} dimensions.")
+    if weight.dim() != 3:
+        raise ValueError(f"weight must be [4h, h, taps], but has {weight.dim()} dimensions.")
+    hidden = weight.shape[1]
+    if hidden == 0 or weight.shape[0] != 4 * hidden:
+        raise ValueError(f"weight must be [4h, h, taps] with h at least 1, but is {list(weight.shape)}.")
+    if x.shape[1] != 4 * hidden:
+        raise ValueError(f"x has {x.shape[1]} channels, but weight needs 4h = {4 * hidden}.")
+    for name, state in (("h0", h0), ("c0", c0)):
+        if state.shape != (hidden,):
+            raise ValueError(f"{name} must be [{hidden}], but is {list(state.shape)}.")
+    for name, other in (("weight", weight), ("h0", h0), ("c0", c0)):
+        if other.dtype != x.dtype or other.device != x.device:
+            raise ValueError(
+                f"{name} must have the dtype and device of x, {x.dtype} on {x.device}, but has {other.dtype} on "
+                f"{other.device}."
+            )
+    if not x.is_floating_point():
+        raise ValueError(f"x must hold floating-point numbers, not {x.dtype}.")
+
+
+def keep_for_backward(*inputs: Tensor) -> bool:
+    """Whether forward must keep its gates and cells: five numbers a hidden channel, which inference does without."""
+    return torch.is_grad_enabled() and any(t.requires_grad for t in inputs)
+
+
+def fake_outputs(x: Tensor, keep: bool) -> Outputs:
+    """The shapes of an operator's outputs."""
+    batch, four_h, height, width = x.shape
+    h = empty_as(x, four_h // 4)
+    if not keep:
+        return h, x.new_empty(0, dtype=wide(x.dtype)), x.new_empty(0, dtype=wide(x.dtype))
+    gates = x.new_empty((batch, height, width, four_h), dtype=wide(x.dtype))
+    return h, gates, x.new_empty((batch, height, width, four_h // 4), dtype=wide(x.dtype))
+
+
+def fake_gradients(gates: Tensor, weight: Tensor, h0: Tensor, c0: Tensor) -> Gradients:
+    """The shapes of a backward operator's outputs: the gradient of x is channels_last, whatever x was."""
+    dx = weight.new_empty(gates.shape).permute(0, 3, 1, 2)
+    return dx, weight.new_empty(weight.shape), h0.new_empty(h0.shape), c0.new_empty(c0.shape)
+
+
+def reference_outputs(x: Tensor, computed: Outputs, keep: bool) -> Outputs:
+    """What the reference computed, in the memory formats of every backend."""
+    out = fake_outputs(x, keep)
+    for to, value in zip(out, computed, strict=True):
+        if to is out[0] or keep:
+            to.copy_(value)
+    return out
+
+
+def reference_gradients(computed: Gradients) -> Gradients:
+    dx, *others = computed
+    return dx.contiguous(memory_format=torch.channels_last), others[0], others[1], others[2]
+
+
+def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
+    """inputs: x, weight, h0, c0, whatever tells how, keep, backend."""
+    _, weight, h0, c0, *how, keep, backend = inputs
+    ctx.keep, ctx.how = keep, (*how, backend)
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.save_for_backward(*output, weight, h0, c0)
+
+
+def gradients(ctx: Any, operator: Any, grad: Tensor) -> tuple[Any, ...]:
+    """One gradient for each input of the operator: x, weight, h0, c0, and None for the rest. ``operator`` is its
+    _bwd."""
+    if not ctx.keep:
+        raise RuntimeError("There is nothing to go backward from: call the operator with keep=True.")
+    computed = operator(grad, *ctx.saved_tensors, *ctx.how)
+    return *computed, *[None] * (len(ctx.how) + 1)

@@ -1,0 +1,82 @@
+"""genfast::row_lstm: schema, shapes, autograd. The arithmetic is in kernels/row_lstm."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genfast.kernels.row_lstm import reference
+from genfast.ops import lstm
+from genfast.ops.autocast import cast_to_autocast
+from genfast.ops.backends import BACKENDS, choose
+
+# Backends travel as their positions in BACKENDS: in the stable ABI of torch 2.11 to 2.13 strings leak.
+_library = torch.library.Library("genfast", "FRAGMENT")
+_library.define(
+    "row_lstm(Tensor x, Tensor weight, Tensor h0, Tensor c0, bool keep, int backend) -> (Tensor, Tensor, Tensor)"
+)
+_library.define(
+    "row_lstm_bwd(Tensor grad, Tensor h, Tensor gates, Tensor c, Tensor weight, Tensor h0, Tensor c0, int backend)"
+    " -> (Tensor, Tensor, Tensor, Tensor)"
+)
+
+
+def row_lstm(x: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, backend: str = "auto") -> Tensor:
+    """The recurrence of the Row LSTM, down the image: van den Oord et al. 2016, "Pixel Recurrent Neural Networks",
+    section 3.1 and equation 3.
+
+    x [B, 4h, H, W] is the input-to-state map, bias included, in four blocks of h channels: gates i, f, g, o as in
+    nn.LSTM. weight [4h, h, k], laid out as in nn.Conv1d, k odd, is the unmasked state-to-state convolution along the
+    row above, with zeros beyond its ends:
+
+        gates(y) = x[:, :, y] + F.conv1d(h(y - 1), weight, padding=k // 2)
+        c(y) = sigmoid(f) * c(y - 1) + sigmoid(i) * tanh(g);  h(y) = sigmoid(o) * tanh(c(y))
+
+    h0 and c0 [h] are the state of the row above the image, the same at every x. -> h [B, h, H, W] in the memory format
+    of x; channels_last is the fast one. float32, float64, and bfloat16 (h is stored as bfloat16; sums, gates and c are
+    float32). Differentiable once in x, weight, h0 and c0.
+
+    Raises ValueError for shapes or dtypes that do not fit, RuntimeError for a backend asked for by name that is not
+    there.
+    """
+    lstm.check_inputs(x, weight, h0, c0)
+    if weight.shape[2] % 2 == 0:
+        raise ValueError(f"weight must have an odd number of taps, but has {weight.shape[2]}.")
+    x, weight, h0, c0 = cast_to_autocast(x, weight, h0, c0)
+    keep = lstm.keep_for_backward(x, weight, h0, c0)
+    how = BACKENDS.index(choose(backend, x.device, "row_lstm"))
+    h: Tensor = torch.ops.genfast.row_lstm(x, weight, h0, c0, keep, how)[0]
+    return h
+
+
+def _forward(x: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, keep: bool, backend: int) -> lstm.Outputs:
+    return lstm.reference_outputs(x, reference.forward(x, weight, h0, c0), keep)
+
+
+def _backward(
+    grad: Tensor, h: Tensor, gates: Tensor, c: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, backend: int
+) -> lstm.Gradients:
+    return lstm.reference_gradients(reference.backward(grad, h, gates, c, weight, h0, c0))
+
+
+_library.impl("row_lstm", _forward, "CompositeExplicitAutograd")
+_library.impl("row_lstm_bwd", _backward, "CompositeExplicitAutograd")
+
+
+@torch.library.register_fake("genfast::row_lstm", lib=_library)
+def _(x: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, keep: bool, backend: int) -> lstm.Outputs:
+    return lstm.fake_outputs(x, keep)
+
+
+@torch.library.register_fake("genfast::row_lstm_bwd", lib=_library)
+def _(
+    grad: Tensor, h: Tensor, gates: Tensor, c: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, backend: int
+) -> lstm.Gradients:
+    return lstm.fake_gradients(gates, weight, h0, c0)
+
+
+def _gradients(ctx: Any, grad: Tensor, _gates: Tensor, _c: Tensor) -> tuple[Any, ...]:
+    return lstm.gradients(ctx, torch.ops.genfast.row_lstm_bwd, grad)
+
+
+torch.library.register_autograd("genfast::row_lstm", _gradients, setup_context=lstm.setup_context, lib=_library)
