@@ -23,6 +23,7 @@ from genfast.compiler.program import (
     at_positions,
     in_order,
     reads_of,
+    scan_of,
 )
 from genfast.kernels.pointwise.reference import TORCH_OPS
 from genfast.kernels.reduce.reference import reduce
@@ -40,7 +41,8 @@ def evaluate(
         values[value] = images[:, c].to(dtype).flatten(1)[:, :, None]
     for value, condition in zip(program.conditions, conditions, strict=True):
         values[value] = condition_table(condition).to(dtype)
-    order = list(in_order(program))
+    order, scans = list(in_order(program)), scan_of(program)
+    first = {scans[step.out]: i for i, (step, _) in reversed(list(enumerate(order))) if step.out in scans}
     last_use = {r.value: i for i, (step, _) in enumerate(order) for r in reads_of(step)}
     keep = {d.params.value for d in program.draws} | {-1}
     for i, (step, positions) in enumerate(order):
@@ -48,8 +50,9 @@ def evaluate(
         if isinstance(positions, slice):
             values[step.out] = apply(step, values, len(images), out.positions, out.channels, dtype)
         else:
-            if step.out not in values:  # NaN: what reads a generation that is yet to come shows
-                values[step.out] = torch.full((len(images), out.positions, out.channels), torch.nan, dtype=dtype)
+            for v in scans[step.out].values if i == first[scans[step.out]] else ():
+                shape = (len(images), out.positions, program.values[v].channels)
+                values[v] = torch.full(shape, torch.nan, dtype=dtype)  # what reads a generation that is to come shows
             part = at_positions(step, positions)
             values[step.out][:, positions] = apply(part, values, len(images), len(positions), out.channels, dtype)
         for value in {r.value for r in reads_of(step)} - keep:
