@@ -131,6 +131,9 @@ def run_ticks(program: Program, kernels: Sequence[Kernel], slope: int) -> list[R
                     earliest(wanted[maker[read.value]], read.at[used], ticks[k][used])
         if kernels[unit.start].scan is not None:
             take_turns(kernels, unit, inner, ticks, turn)
+            for k in unit:
+                turn[k] = with_its_row(program, kernels[k], ticks[k], turn[k])
+            take_turns(kernels, unit, inner, ticks, turn)
     return [Runs(*both) for both in zip(ticks, turn, strict=True)]
 
 
@@ -277,6 +280,17 @@ def take_turns(
             same = (read >= 0) & (ticks[maker][read] == ticks[k][wave])
             after = np.where(same, turn[maker][read] + (maker >= k), 0)
             turn[k][wave] = np.maximum(turn[k][wave], after)
+
+
+def with_its_row(program: Program, kernel: Kernel, tick: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Turns before which a kernel shall not compute its cells: what a product computes of a row in one tick waits for
+    the last of it. Anything else waits for nobody."""
+    _, height, width = program.image_shape
+    if not isinstance(kernel.head, Linear) or kernel.body or len(turn) != height * width:
+        return np.zeros_like(turn)
+    ticks, turns = tick.reshape(height, width), turn.reshape(height, width)
+    same = ticks[:, :, None] == ticks[:, None, :]
+    return np.where(same, turns[:, None, :], 0).max(2).reshape(-1)
 
 
 def make_plan(program: Program, kernels: tuple[Kernel, ...], slope: int) -> Plan:
