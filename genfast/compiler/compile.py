@@ -16,7 +16,19 @@ from genfast.compiler.cells import Cells, make_ids
 from genfast.compiler.evaluate import condition_table, evaluate
 from genfast.compiler.footprint import needed
 from genfast.compiler.frontend import Tracer
-from genfast.compiler.program import Copy, Draw, Linear, Lookup, Pointwise, Program, Read, Reduce, Scan, Step
+from genfast.compiler.program import (
+    Constant,
+    Copy,
+    Draw,
+    Linear,
+    Lookup,
+    Pointwise,
+    Program,
+    Read,
+    Reduce,
+    Scan,
+    Step,
+)
 from genfast.compiler.target import Target
 from genfast.errors import GenfastError, NotSupported
 
@@ -157,13 +169,16 @@ def without_dead_steps(program: Program) -> tuple[Program, list[Opaque]]:
 
 
 def without_dead_parts(step: Step | Opaque, need: np.ndarray) -> Step | Opaque:
-    """A step without the taps or pieces that are nowhere where it is needed."""
+    """A step without the taps or pieces that are nowhere where it is needed, zeros for such arguments."""
 
     def used(x: Any) -> bool:
         return not isinstance(x, Read) or bool((x.at[need] >= 0).any())
 
     if isinstance(step, Linear):
         return replace(step, taps=tuple(t for t in step.taps if used(t.read)))
+    if isinstance(step, Pointwise):
+        zero = Constant(np.zeros((1, 1)), np.zeros(len(need), np.int32))
+        return replace(step, args=tuple(a if used(a) else zero for a in step.args))
     if isinstance(step, Copy):
         kept = [(s, p) for s, p in zip(step.starts, step.pieces, strict=True) if used(p)]
         return replace(step, starts=tuple(s for s, _ in kept), pieces=tuple(p for _, p in kept))
