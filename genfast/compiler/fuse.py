@@ -18,7 +18,19 @@ import numpy as np
 
 from genfast.compiler.footprint import needed
 from genfast.compiler.plan import Argument, Instruction, Kernel, Slice, Store
-from genfast.compiler.program import Copy, Linear, Lookup, Pointwise, Program, Read, Reduce, Scan, Step, reads_of, scan_of
+from genfast.compiler.program import (
+    Copy,
+    Linear,
+    Lookup,
+    Pointwise,
+    Program,
+    Read,
+    Reduce,
+    Scan,
+    Step,
+    reads_of,
+    scan_of,
+)
 
 
 @dataclass

@@ -123,7 +123,7 @@ def lstm(b: Builder, x: Cells, cell: Cell, hidden: int) -> Ids:
     columns = np.concatenate([part + k * hidden for part in parts for k in range(GATES)])  # gates of a part together
     sums = []
     for product in cell.products:
-        out = b.new_value(GATES * hidden, positions)
+        total = b.new_value(GATES * hidden, positions)
         taps = [
             Tap(Read(v, 0, len(part), at), weight[np.ix_(part, columns)])
             for at, weight in product.taps
@@ -131,8 +131,8 @@ def lstm(b: Builder, x: Cells, cell: Cell, hidden: int) -> Ids:
             if (at >= 0).any() and weight[part].any()
         ]
         initial = make_constant(product.initial[:, columns])
-        b.steps.append(Linear(out, tuple(taps), initial))
-        sums.append(Read(out, 0, GATES * hidden, here))
+        b.steps.append(Linear(total, tuple(taps), initial))
+        sums.append(Read(total, 0, GATES * hidden, here))
     recurrent = sums[0] if len(sums) == 1 else pointwise("add", *sums)
 
     start = 0

@@ -207,7 +207,9 @@ def positions_of(program: Program, kernel: Kernel) -> int:
     return program.values[kernel.stores[0].value].positions
 
 
-def inner_reads(kernels: Sequence[Kernel], unit: range, maker: dict[int, int]) -> dict[int, list[tuple[int, np.ndarray]]]:
+def inner_reads(
+    kernels: Sequence[Kernel], unit: range, maker: dict[int, int]
+) -> dict[int, list[tuple[int, np.ndarray]]]:
     """For each kernel of a unit what it reads of the unit: (kernel that makes it, at)."""
     return {
         k: [(maker[r.value], r.at) for r in kernel_reads(kernels[k]) if maker.get(r.value, -1) in unit] for k in unit

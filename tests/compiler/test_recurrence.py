@@ -115,7 +115,8 @@ def test_the_diagonal_from_the_right_runs_when_its_row_is_complete() -> None:
     ticks = plan.launch_tick[plan.launch_kernel == left]
     for y in range(height - 1):  # nobody reads the last row
         own = ticks[y * width : (y + 1) * width]
-        assert len(set(own.tolist())) == 1 and width * (y + 1) - 2 <= own[0] < width * (y + 1)
+        assert len(set(own.tolist())) == 1
+        assert width * (y + 1) - 2 <= own[0] < width * (y + 1)
     assert cells_of(plan, left) == [y * width + x for y in range(height - 1) for x in reversed(range(width))]
     whole = [k for k in products(plan) if all(e - b == width for b, e in launches_of(plan, k))]
     assert len(whole) == 2  # one of each direction
@@ -123,7 +124,8 @@ def test_the_diagonal_from_the_right_runs_when_its_row_is_complete() -> None:
 
 def test_row_lstms_take_a_wavefront_and_diagonals_raster_order() -> None:
     row, diagonal = compiled((1, 4, 8), ["row", "row"]), compiled((1, 4, 8), ["diagonal"])
-    assert smallest_slope(row) == 2 and feasible(row, 2)
+    assert smallest_slope(row) == 2
+    assert feasible(row, 2)
     assert smallest_slope(diagonal) >= 7  # the last pixel of the row above, from the right
     assert cost(schedule(row)).weight_reads < cost(schedule(row, 8)).weight_reads
 
@@ -195,7 +197,8 @@ def test_scans_say_what_is_earlier() -> None:
                 continue
             q = np.flatnonzero(read.at >= 0)
             gap = scan.generation[q] - scan.generation[read.at[q]]
-            assert (gap >= 0).all() and ((gap > 0).all() or read.value in made)
+            assert (gap >= 0).all()
+            assert ((gap > 0).all() or read.value in made)
         made.add(step.out)
 
 

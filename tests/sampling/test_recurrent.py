@@ -15,7 +15,7 @@ from genfast.sampling.sampler import Sampler
 from tests.compiler.networks_recurrent import Recurrent, Shape
 
 pytest.importorskip("genfast._C")
-from genfast.sampling.cpu import CpuEngine  # noqa: E402
+from genfast.sampling.cpu import CpuEngine
 
 ENGINES = ["eager", "cpu"]
 STACKS = [["row"], ["diagonal"], ["row"] * 3, ["diagonal"] * 2, ["diagonal", "conv", "row"]]
@@ -61,7 +61,8 @@ def test_scores_known_pixels_and_rows(variant: str, engine: str) -> None:
     sampler = compile_sampler(model, engine)
     drawn = sampler.sample(5, seed=3)
     said = sampler.last_log_prob
-    assert said is not None and torch.equal(sampler.log_prob(drawn), said)
+    assert said is not None
+    assert torch.equal(sampler.log_prob(drawn), said)
     known = torch.rand(5, 1, 3, 4, generator=torch.Generator().manual_seed(4)) < 0.5
     images = levels(model, 5, 6)
     done = sampler.complete(images, known, seed=4)
