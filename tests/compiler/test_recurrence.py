@@ -198,7 +198,7 @@ def test_scans_say_what_is_earlier() -> None:
             q = np.flatnonzero(read.at >= 0)
             gap = scan.generation[q] - scan.generation[read.at[q]]
             assert (gap >= 0).all()
-            assert ((gap > 0).all() or read.value in made)
+            assert (gap > 0).all() or read.value in made
         made.add(step.out)
 
 
