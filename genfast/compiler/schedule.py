@@ -190,15 +190,15 @@ def whole_rows(
 
     Returns ticks before which a kernel shall not compute its positions.
     """
-    _, height, width = program.image_shape
+    height = program.image_shape[1]
     out = []
     for k, kernel in enumerate(kernels):
         wait = np.full(len(ready[k]), PROLOGUE, np.int64)
-        if kernel.scan is not None and isinstance(kernel.head, Linear) and len(wait) == height * width:
+        if kernel.scan is not None and isinstance(kernel.head, Linear) and len(wait) % height == 0:  # wider maps, too
             alive = late[k] < NOBODY
-            last = np.where(alive, ready[k], PROLOGUE).reshape(height, width).max(1, keepdims=True).repeat(width, 1)
-            in_time = ((last <= late[k].reshape(height, width)).all(1, keepdims=True)) & (last > PROLOGUE)
-            wait = np.where(in_time, last, PROLOGUE).reshape(-1)
+            last = np.where(alive, ready[k], PROLOGUE).reshape(height, -1).max(1, keepdims=True)
+            in_time = (last <= late[k].reshape(height, -1)).all(1, keepdims=True)
+            wait = np.where(in_time, last, PROLOGUE).repeat(len(wait) // height)
         out.append(wait)
     return out
 
@@ -287,10 +287,10 @@ def take_turns(
 def with_its_row(program: Program, kernel: Kernel, tick: np.ndarray, turn: np.ndarray) -> np.ndarray:
     """Turns before which a kernel shall not compute its cells: what a product computes of a row in one tick waits for
     the last of it. Anything else waits for nobody."""
-    _, height, width = program.image_shape
-    if not isinstance(kernel.head, Linear) or kernel.body or len(turn) != height * width:
+    height = program.image_shape[1]
+    if not isinstance(kernel.head, Linear) or kernel.body or len(turn) % height:
         return np.zeros_like(turn)
-    ticks, turns = tick.reshape(height, width), turn.reshape(height, width)
+    ticks, turns = tick.reshape(height, -1), turn.reshape(height, -1)
     same = ticks[:, :, None] == ticks[:, None, :]
     return np.where(same, turns[:, None, :], 0).max(2).reshape(-1)
 

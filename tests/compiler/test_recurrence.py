@@ -15,6 +15,7 @@ from genfast.compiler.plan import Plan
 from genfast.compiler.program import Program, Scan, reads_of, scan_of, structure
 from genfast.compiler.schedule import feasible, kernel_reads, smallest_slope
 from genfast.errors import NotCausal, NotSupported
+from genfast.models import PixelRNN, PixelRNNConfig
 from genfast.ops.row_lstm import row_lstm
 from tests.compiler.networks_recurrent import Recurrent, Shape
 from tests.compiler.pattern import influence, random_levels, randomise
@@ -120,6 +121,15 @@ def test_the_diagonal_from_the_right_runs_when_its_row_is_complete() -> None:
     assert cells_of(plan, left) == [y * width + x for y in range(height - 1) for x in reversed(range(width))]
     whole = [k for k in products(plan) if all(e - b == width for b, e in launches_of(plan, k))]
     assert len(whole) == 2  # one of each direction
+
+
+def test_maps_wider_than_the_image_go_row_by_row_too() -> None:
+    """PixelRNN's diagonal layers run on one column more than the image has."""
+    config = PixelRNNConfig(image_shape=(1, 5, 7), levels=2, variant="diagonal", hidden=4, layers=2)
+    plan = schedule(compile_module(model_target(PixelRNN(config).double().eval())), 7)
+    above = [k for k in products(plan) if all(e - b > 1 for b, e in launches_of(plan, k))]
+    assert len(above) == 4
+    assert all(len(launches_of(plan, k)) <= 5 for k in above)
 
 
 def test_row_lstms_take_a_wavefront_and_diagonals_raster_order() -> None:
