@@ -3,6 +3,7 @@
 from genfast.models.base import ImageModel, ModelConfig
 from genfast.models.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
 from genfast.models.pixelcnn import PixelCNN, PixelCNNConfig
+from genfast.models.pixelrnn import PixelRNN, PixelRNNConfig
 from genfast.models.registry import MODELS, ModelEntry, build_model, config_from_dict, config_to_dict
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "ModelEntry",
     "PixelCNN",
     "PixelCNNConfig",
+    "PixelRNN",
+    "PixelRNNConfig",
     "build_model",
     "config_from_dict",
     "config_to_dict",

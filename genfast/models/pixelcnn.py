@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from genfast.models.base import ImageModel, ModelConfig, channels_last, check_int, check_kernel
+from genfast.models.head import output_head
 from genfast.nn import MaskedConv2d
 
 
@@ -67,14 +68,7 @@ class PixelCNN(ImageModel):
         colors, h, head = config.image_shape[0], config.hidden, config.head
         self.first = MaskedConv2d(colors, 2 * h, config.first_kernel, "A", colors)
         self.blocks = nn.Sequential(*(ResidualBlock(h, config.kernel, colors) for _ in range(config.blocks)))
-        self.head = nn.Sequential(
-            nn.ReLU(),
-            MaskedConv2d(2 * h, head, 1, "B", colors),
-            nn.ReLU(inplace=True),
-            MaskedConv2d(head, head, 1, "B", colors),
-            nn.ReLU(inplace=True),
-            MaskedConv2d(head, self.likelihood.param_channels, 1, "B", colors),
-        )
+        self.head = output_head(2 * h, head, self.likelihood.param_channels, colors)
 
     def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
         return self.head(self.blocks(channels_last(self.first(x))))

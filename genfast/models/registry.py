@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from genfast.errors import GenfastError
-from genfast.models import gated_pixelcnn, pixelcnn
+from genfast.models import gated_pixelcnn, pixelcnn, pixelrnn
 from genfast.models.base import ImageModel, ModelConfig
 from genfast.models.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
 from genfast.models.pixelcnn import PixelCNN, PixelCNNConfig
+from genfast.models.pixelrnn import PixelRNN, PixelRNNConfig
 
 # Goes up when a config written before would make another model than it did.
 CONFIG_VERSION = 1
@@ -26,6 +27,7 @@ class ModelEntry:
 MODELS: dict[str, ModelEntry] = {
     "pixelcnn": ModelEntry(PixelCNNConfig, PixelCNN, pixelcnn.PRESETS),
     "gated-pixelcnn": ModelEntry(GatedPixelCNNConfig, GatedPixelCNN, gated_pixelcnn.PRESETS),
+    "pixelrnn": ModelEntry(PixelRNNConfig, PixelRNN, pixelrnn.PRESETS),
 }
 
 

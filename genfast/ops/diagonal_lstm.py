@@ -42,10 +42,10 @@ def diagonal_lstm(
     Raises ValueError for shapes or dtypes that do not fit, RuntimeError for a backend asked for by name that is not
     there.
     """
+    x, weight, h0, c0 = cast_to_autocast(x, weight, h0, c0)
     lstm.check_inputs(x, weight, h0, c0)
     if weight.shape[2] != 2:
         raise ValueError(f"weight must have 2 taps, up and left, but has {weight.shape[2]}.")
-    x, weight, h0, c0 = cast_to_autocast(x, weight, h0, c0)
     keep = lstm.keep_for_backward(x, weight, h0, c0)
     how = BACKENDS.index(choose(backend, x.device, "diagonal_lstm"))
     h: Tensor = torch.ops.genfast.diagonal_lstm(x, weight, h0, c0, reverse, keep, how)[0]

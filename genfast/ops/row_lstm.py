@@ -39,10 +39,10 @@ def row_lstm(x: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, backend: str = "
     Raises ValueError for shapes or dtypes that do not fit, RuntimeError for a backend asked for by name that is not
     there.
     """
+    x, weight, h0, c0 = cast_to_autocast(x, weight, h0, c0)
     lstm.check_inputs(x, weight, h0, c0)
     if weight.shape[2] % 2 == 0:
         raise ValueError(f"weight must have an odd number of taps, but has {weight.shape[2]}.")
-    x, weight, h0, c0 = cast_to_autocast(x, weight, h0, c0)
     keep = lstm.keep_for_backward(x, weight, h0, c0)
     how = BACKENDS.index(choose(backend, x.device, "row_lstm"))
     h: Tensor = torch.ops.genfast.row_lstm(x, weight, h0, c0, keep, how)[0]
