@@ -18,8 +18,8 @@ PREFERENCE = {"cpu": ("cpu", "reference"), "cuda": ("cuda", "triton", "reference
 NO_DEVICE = "no CUDA device is usable here"
 OPERATORS: dict[str, tuple[str, ...]] = {
     "masked_conv2d": BACKENDS,
-    "row_lstm": ("reference",),
-    "diagonal_lstm": ("reference",),
+    "row_lstm": ("reference", "cpu"),
+    "diagonal_lstm": ("reference", "cpu"),
 }
 
 

@@ -55,6 +55,9 @@ def diagonal_lstm(
 def _forward(
     x: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, reverse: bool, keep: bool, backend: int
 ) -> lstm.Outputs:
+    if BACKENDS[backend] == "cpu":
+        out: lstm.Outputs = torch.ops.genfast.diagonal_lstm_cpu(x, weight, h0, c0, reverse, keep)
+        return out
     return lstm.reference_outputs(x, reference.forward(x, weight, h0, c0, reverse), keep)
 
 
@@ -69,6 +72,9 @@ def _backward(
     reverse: bool,
     backend: int,
 ) -> lstm.Gradients:
+    if BACKENDS[backend] == "cpu":
+        out: lstm.Gradients = torch.ops.genfast.diagonal_lstm_bwd_cpu(grad, h, gates, c, weight, h0, c0, reverse)
+        return out
     return lstm.reference_gradients(reference.backward(grad, h, gates, c, weight, h0, c0, reverse))
 
 

@@ -50,12 +50,18 @@ def row_lstm(x: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, backend: str = "
 
 
 def _forward(x: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, keep: bool, backend: int) -> lstm.Outputs:
+    if BACKENDS[backend] == "cpu":
+        out: lstm.Outputs = torch.ops.genfast.row_lstm_cpu(x, weight, h0, c0, keep)
+        return out
     return lstm.reference_outputs(x, reference.forward(x, weight, h0, c0), keep)
 
 
 def _backward(
     grad: Tensor, h: Tensor, gates: Tensor, c: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, backend: int
 ) -> lstm.Gradients:
+    if BACKENDS[backend] == "cpu":
+        out: lstm.Gradients = torch.ops.genfast.row_lstm_bwd_cpu(grad, h, gates, c, weight, h0, c0)
+        return out
     return lstm.reference_gradients(reference.backward(grad, h, gates, c, weight, h0, c0))
 
 
