@@ -1,4 +1,4 @@
-"""What follows the deep part of PixelCNN and PixelRNN: two hidden layers at each pixel, and the likelihood parameters."""
+"""What follows the deep part of PixelCNN and PixelRNN: two hidden layers at each pixel, then likelihood parameters."""
 
 from torch import nn
 

@@ -1,4 +1,5 @@
-"""PixelRNN: a stack of recurrent layers in two dimensions (van den Oord et al. 2016, Pixel Recurrent Neural Networks)."""
+"""PixelRNN: a deep stack of recurrent layers over the image (van den Oord et al. 2016, Pixel Recurrent Neural
+Networks)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -19,7 +20,7 @@ class PixelRNNConfig(ModelConfig):
     """Size of a PixelRNN."""
 
     variant: Variant = "row"
-    """Kind of recurrent layer: row sees a triangle above a pixel, diagonal every earlier pixel at twice the cost."""
+    """Kind of recurrent layer: row sees a triangle above a pixel, diagonal every earlier pixel."""
     hidden: int = 128
     """Features h of an LSTM's state; 2h feature maps run between the layers."""
     layers: int = 12
@@ -68,8 +69,8 @@ class PixelRNN(ImageModel):
 
     The diagonal variant runs on maps with one column more than the image, right of it, and drops that column before the
     head. Otherwise one pixel would be out of sight: the last of the row above. Features at a pixel do not contain the
-    pixel itself (mask A), and what would carry that last one to the right-to-left LSTM lies beyond the edge. This has no
-    parameters, costs 1/W of the work, and leaves every other number as in the paper.
+    pixel itself (mask A), and what would carry that last one to the right-to-left LSTM lies beyond the edge. The column
+    has no parameters and costs 1/W of the work.
     """
 
     config: PixelRNNConfig

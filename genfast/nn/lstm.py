@@ -55,8 +55,8 @@ class ConvLSTM(nn.Module):
         """Weights of variance 1 / fan-in, where the fan-in counts only the taps that exist.
 
         PyTorch's own have a third of that, and a new LSTM shrinks what is small once more: its output is about 0.4 of
-        its candidates. The forget gates start open (bias 1, as Jozefowicz et al. 2015 recommend): a cell then keeps 0.73
-        of its state from one pixel to the next, and not half, so gradients come back from further away.
+        its candidates. The forget gates start open (bias 1, as Jozefowicz et al. 2015 recommend): a cell then keeps
+        0.73 of its state from one pixel to the next, and not half, so gradients come back from further away.
         """
         with torch.no_grad():
             mask = self.mask()
@@ -97,9 +97,10 @@ class RowLSTM(ConvLSTM):
     kernel_size pixels of the row above. So a pixel sees a triangle above itself: n rows up, n * (kernel_size // 2)
     columns to each side, and kernel_size // 2 more on the left by input-to-state. Above the image the state is h0, c0.
 
-    mask_type: "B", or "A" for a layer that reads the image itself: it then does not see its own pixel (with color_groups,
-    its own and later colours). color_groups: 1, or 3 for R before G before B; in_channels and hidden are then split in
-    contiguous groups. Masked weights are held at zero: they start there, get no gradient, and are zeroed on loading.
+    mask_type: "B", or "A" for a layer that reads the image itself: it then does not see its own pixel (with
+    color_groups, its own and later colours). color_groups: 1, or 3 for R before G before B; in_channels and hidden are
+    then split in contiguous groups. Masked weights are held at zero: they start there, get no gradient, and are zeroed
+    on loading.
 
     Raises ValueError for sizes below 1, an even kernel size or another mask.
     """
@@ -135,9 +136,9 @@ class DiagonalBiLSTM(nn.Module):
 
     [B, I, H, W] -> [B, hidden, H, W], in the memory format of the input. left_to_right reads a pixel, and its states at
     the pixel above and to the left: everything above and left. right_to_left is its mirror image; it has seen pixels to
-    the right, so its map goes down by one row (zeros enter at the top) before the two are added. Together they see every
-    earlier pixel. left_to_right and right_to_left each have their own weight_ih [4h, I, 1, 1], bias [4h], weight_hh
-    [4h, h, 2] (taps up, side), h0 and c0 [h] (the state beside the image).
+    the right, so its map goes down by one row (zeros enter at the top) before the two are added. Together they see
+    every earlier pixel. left_to_right and right_to_left each have their own weight_ih [4h, I, 1, 1], bias [4h],
+    weight_hh [4h, h, 2] (taps up, side), h0 and c0 [h] (the state beside the image).
 
     mask_type: "B"; "A" leaves nothing of a 1x1 convolution but colours before one's own, so a model begins with a
     masked convolution instead. color_groups and masked weights are as in RowLSTM.

@@ -206,6 +206,27 @@ def test_labels(tmp_path, capsys):
     refused(capsys, [*argv, "--overwrite", "--num-classes", 4], "num_classes")
 
 
+@pytest.mark.parametrize("variant", ["row", "diagonal"])
+def test_pixelrnn(variant, tmp_path, capsys):
+    """Trains, resumes, is evaluated, and draws the same images by every engine."""
+    run = tmp_path / "run"
+    argv = ["train", "pixelrnn", "--variant", variant, "--data", "digits", "-o", str(run), "--layers", "1", *TINY]
+    assert main(argv) == 0
+    assert main([*argv, "--resume", "--max-steps", "6"]) == 0
+    assert json.loads((run / "config.json").read_text())["model"]["config"]["variant"] == variant
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--limit", "5", "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["model"] == "pixelrnn"
+    assert values["step"] == 6
+    for engine in ("auto", "naive"):
+        out = tmp_path / f"{engine}.npz"
+        assert main(["sample", str(run), "-n", "2", "--seed", "3", "--engine", engine, "-o", str(out)]) == 0
+    assert (np.load(tmp_path / "auto.npz")["images"] == np.load(tmp_path / "naive.npz")["images"]).all()
+    assert main(["complete", str(run), "-n", "1", "--copies", "1", "-o", str(tmp_path / "x.png")]) == 0
+    refused(capsys, [*argv[:3], "column", *argv[4:]], "column", "diagonal")
+
+
 def test_vectors(tmp_path, capsys):
     config = GatedPixelCNNConfig((1, 3, 4), levels=2, hidden=4, layers=1, head=4, first_kernel=3, condition_dim=2)
     save_model(tmp_path / "model", "gated-pixelcnn", GatedPixelCNN(config))

@@ -6,7 +6,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from genfast.models import GatedPixelCNN, GatedPixelCNNConfig, ImageModel, PixelCNN, PixelCNNConfig
+from genfast.models import (
+    GatedPixelCNN,
+    GatedPixelCNNConfig,
+    ImageModel,
+    PixelCNN,
+    PixelCNNConfig,
+    PixelRNN,
+    PixelRNNConfig,
+)
 
 
 def dependencies(model: ImageModel, condition: Tensor | None = None, tries: int = 6) -> Tensor:
@@ -33,6 +41,8 @@ def dependencies(model: ImageModel, condition: Tensor | None = None, tries: int 
 def expected(model: ImageModel) -> Tensor:
     """The same from geometry alone: rows above and pixels to the left within reach, then the colours in order."""
     config = model.config
+    if isinstance(config, PixelRNNConfig):
+        return expected_of_rnn(config)
     assert isinstance(config, PixelCNNConfig | GatedPixelCNNConfig)
     moves = config.blocks if isinstance(config, PixelCNNConfig) else config.layers - 1
     first, step = config.first_kernel // 2, config.kernel // 2
@@ -52,6 +62,33 @@ def expected(model: ImageModel) -> Tensor:
                         blind = isinstance(config, PixelCNNConfig) and right > first + min(above - 1, moves) * step
                         table[:, y, x, :, y2, x2] = abs(right) <= reach and not blind
     return table
+
+
+def expected_of_rnn(config: PixelRNNConfig) -> Tensor:
+    """Diagonal: every earlier sub-pixel. Row: what the first filter sees from any pixel that the layers reach."""
+    channels, height, width = config.image_shape
+    n = math.prod(config.image_shape)
+    if config.variant == "diagonal":
+        order = torch.arange(n).reshape(height, width, channels).permute(2, 0, 1)  # row, column, then colour
+        return order[:, :, :, None, None, None] > order
+    first, r = config.first_kernel // 2, config.kernel // 2
+    filters, layer = torch.zeros(2, *config.image_shape, *config.image_shape).unbind(0)
+    for y in range(height):
+        for x in range(width):
+            for y2 in range(y + 1):
+                for x2 in range(width):
+                    above, right = y - y2, x2 - x
+                    own = torch.ones(channels, channels).tril()
+                    if above == 0 and right == 0:
+                        filters[:, y, x, :, y2, x2], layer[:, y, x, :, y2, x2] = own.tril(-1), own
+                        continue
+                    filters[:, y, x, :, y2, x2] = above <= first and abs(right) <= first and (above > 0 or right < 0)
+                    states = range(max(0, x - above * r), min(width, x + above * r + 1))  # of row y2
+                    layer[:, y, x, :, y2, x2] = any(0 <= at - x2 <= r for at in states)
+    reach = filters.reshape(n, n)
+    for _ in range(config.layers):
+        reach = (layer.reshape(n, n) @ reach).clamp(max=1)
+    return reach.bool().reshape(*config.image_shape, *config.image_shape)
 
 
 SHAPES = [(1, 6, 7), (3, 5, 6), (2, 3, 4), (1, 7, 1), (3, 4, 1), (3, 1, 5), (1, 1, 1), (3, 1, 1)]
@@ -82,7 +119,31 @@ def gated(
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("make", [pixelcnn, gated])
+def pixelrnn(
+    variant: str, shape: tuple[int, int, int], levels: int, likelihood: str, size: tuple[int, int, int]
+) -> PixelRNN:
+    torch.manual_seed(0)
+    first_kernel, kernel, layers = size
+    return PixelRNN(
+        PixelRNNConfig(
+            shape, levels, variant=variant, hidden=8, layers=layers, head=24, first_kernel=first_kernel,
+            kernel=kernel, likelihood=likelihood,
+        )
+    )  # fmt: skip
+
+
+def row(*args) -> PixelRNN:
+    return pixelrnn("row", *args)
+
+
+def diagonal(*args) -> PixelRNN:
+    return pixelrnn("diagonal", *args)
+
+
+MODELS = [pixelcnn, gated, row, diagonal]
+
+
+@pytest.mark.parametrize("make", MODELS)
 @pytest.mark.parametrize(("levels", "likelihood"), [(2, "bernoulli"), (2, "categorical"), (5, "categorical")])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_every_shape_and_likelihood(make, shape, levels, likelihood):
@@ -90,7 +151,7 @@ def test_every_shape_and_likelihood(make, shape, levels, likelihood):
     assert torch.equal(dependencies(model), expected(model))
 
 
-@pytest.mark.parametrize("make", [pixelcnn, gated])
+@pytest.mark.parametrize("make", MODELS)
 @pytest.mark.parametrize("size", SIZES)
 def test_every_filter_size(make, size):
     model = make((3, 5, 6), 2, "bernoulli", size)
@@ -104,7 +165,7 @@ def test_conditioned(shape, name, value):
     assert torch.equal(dependencies(model, value), expected(model))
 
 
-@pytest.mark.parametrize("make", [pixelcnn, gated])
+@pytest.mark.parametrize("make", MODELS)
 def test_colour_order(make):
     """Within one pixel G reads R, B reads R and G, and never the reverse; of other pixels all colours are read."""
     seen = dependencies(make((3, 3, 3), 4, "categorical", SIZES[0]))
@@ -121,6 +182,28 @@ def test_blind_spot():
     assert blind[2].tolist() == [True, True, True] + [False] * 6  # one row up: first_kernel // 2 columns to the right
     assert blind[1].tolist() == [True, True, True, True] + [False] * 5
     seeing = dependencies(gated(shape, 2, "bernoulli", deep))[0, 3, 1, 0]
+    assert seeing[:3].all()
+    assert seeing[3].tolist() == [True] + [False] * 8
+    assert not seeing[4].any()
+
+
+def test_pixelrnn_blind_spot():
+    """One layer of 3x3 filters: the row variant misses what is far above and aside, the diagonal one nothing, not even
+    the last pixel of the row above, which no feature of its own row contains."""
+    shape, one = (1, 5, 9), (3, 3, 1)
+    blind = dependencies(row(shape, 2, "bernoulli", one))[0, 3, 4, 0]
+    assert blind[2].tolist() == [
+        False,
+        True,
+        True,
+        True,
+        True,
+        True,
+        False,
+        False,
+        False,
+    ]  # features 2 to 5 here and 3, 4 below
+    seeing = dependencies(diagonal(shape, 2, "bernoulli", one))[0, 3, 1, 0]
     assert seeing[:3].all()
     assert seeing[3].tolist() == [True] + [False] * 8
     assert not seeing[4].any()
