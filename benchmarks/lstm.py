@@ -1,0 +1,145 @@
+"""row_lstm and diagonal_lstm against the loops that everyone writes: forward, and forward + backward, batch 16.
+
+    python benchmarks/lstm.py [--quick]
+
+The Row LSTM's loop runs F.conv1d and a cell for each row; the Diagonal LSTM's skews the map and does the same for each
+of the H + W - 1 columns. Rows are taken by slicing, by `unbind`, and with torch.compile of the whole loop: the ratio is
+that to the fastest of the three. The floor is the recurrent products as one dense matrix product in this run, three of
+them for forward + backward; cells (five exponentials a hidden channel) and memory come on top.
+"""
+
+import argparse
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from harness import Ratio, as_row, compare, save
+from torch import Tensor
+
+from genfast import ops
+
+SIZES = ((16, 28), (64, 28), (128, 32))  # h, side
+BATCH = 16
+
+
+def sliced(x: Tensor, dim: int) -> Iterable[Tensor]:
+    return (x.select(dim, i) for i in range(x.shape[dim]))
+
+
+def unbound(x: Tensor, dim: int) -> Iterable[Tensor]:
+    return x.unbind(dim)
+
+
+def cell(gates: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    i, f, g, o = gates.chunk(4, 1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.sigmoid(o) * torch.tanh(c), c
+
+
+def row_loop(lines: Callable[..., Iterable[Tensor]], x: Tensor, weight: Tensor, h0: Tensor, c0: Tensor) -> Tensor:
+    shape = (x.shape[0], h0.shape[0], x.shape[3])
+    h, c, out = h0[None, :, None].expand(shape), c0[None, :, None].expand(shape), []
+    for row in lines(x, 2):
+        h, c = cell(row + F.conv1d(h, weight, padding=weight.shape[2] // 2), c)
+        out.append(h)
+    return torch.stack(out, 2)
+
+
+def diagonal_loop(lines: Callable[..., Iterable[Tensor]], x: Tensor, weight: Tensor, h0: Tensor, c0: Tensor) -> Tensor:
+    """Row y of the skewed map begins y columns further right. Before its first pixel a row must still hold h0 and c0:
+    hence the masks, which public loops lack."""
+    batch, channels, height, width = x.shape
+    columns = height + width - 1
+    skewed = F.pad(x, (0, height)).reshape(batch, channels, -1)[:, :, : height * columns]
+    skewed = skewed.reshape(batch, channels, height, columns)
+    shape = (batch, h0.shape[0], height)
+    start_h, start_c = h0[None, :, None].expand(shape), c0[None, :, None].expand(shape)
+    h, c, out = start_h, start_c, []
+    begun = torch.arange(columns)[:, None] >= torch.arange(height)
+    for column, mask in zip(lines(skewed, 3), begun.unbind(0), strict=True):
+        h, c = cell(column + F.conv1d(F.pad(h, (1, 0)), weight), c)
+        h, c = torch.where(mask, h, start_h), torch.where(mask, c, start_c)
+        out.append(h)
+    flat = F.pad(torch.stack(out, 3).reshape(batch, h0.shape[0], -1), (0, height))
+    return flat.reshape(batch, h0.shape[0], height, columns + 1)[..., :width]
+
+
+def step(function: Callable[..., Tensor], inputs: list[Tensor], grad: Tensor) -> list[Tensor]:
+    out = function(*inputs)
+    return [out, *torch.autograd.grad(out, inputs, grad)]
+
+
+def check(ours: list[Tensor], theirs: list[Tensor]) -> None:
+    """No number without the right answer: within rounding of sums this long."""
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * float(b.detach().abs().max()))
+
+
+def hardest(ours: Callable[[], Any], theirs: dict[str, Callable[[], Any]], turns: int) -> tuple[str, Ratio]:
+    """The loop that ours beats by least."""
+    ratios = {name: compare(ours, function, turns) for name, function in theirs.items()}
+    return min(ratios.items(), key=lambda item: item[1].median)
+
+
+def measure(name: str, hidden: int, side: int, with_compile: bool, turns: int) -> dict[str, Any]:
+    torch.manual_seed(0)
+    operator, loop, taps = (ops.row_lstm, row_loop, 3) if name == "row" else (ops.diagonal_lstm, diagonal_loop, 2)
+    x, grad = torch.randn(BATCH, 4 * hidden, side, side), torch.randn(BATCH, hidden, side, side)
+    weight = torch.randn(4 * hidden, hidden, taps) / (hidden * taps) ** 0.5
+    theirs_in = [t.requires_grad_() for t in (x, weight, torch.randn(hidden), torch.randn(hidden))]
+    last = torch.channels_last
+    ours_in = [x.detach().contiguous(memory_format=last).requires_grad_(), *theirs_in[1:]]
+    loops = {"slicing": partial(loop, sliced), "unbind": partial(loop, unbound)}
+    if with_compile:
+        loops["torch.compile"] = torch.compile(loops["unbind"])
+    ours_step = partial(step, operator, ours_in, grad.contiguous(memory_format=last))
+    theirs_steps = {key: partial(step, function, theirs_in, grad) for key, function in loops.items()}
+    for function in theirs_steps.values():
+        check(ours_step(), function())
+    with torch.no_grad():
+        rival, forward = hardest(
+            lambda: operator(*ours_in), {key: partial(f, *theirs_in) for key, f in loops.items()}, turns
+        )
+        a, b = torch.randn(BATCH * side * side, hidden * taps), torch.randn(hidden * taps, 4 * hidden)
+        floor = compare(lambda: operator(*ours_in), lambda: a @ b, turns)
+    step_rival, both = hardest(ours_step, theirs_steps, turns)
+    step_floor = compare(ours_step, lambda: [a @ b for _ in range(3)], turns)
+    return {
+        "operator": f"{name}_lstm",
+        "hidden": hidden,
+        "side": side,
+        "batch": BATCH,
+        "forward_rival": rival,
+        "step_rival": step_rival,
+        **as_row("forward", forward),
+        **as_row("step", both),
+        "forward_of_floor": round(1 / floor.median, 3),
+        "step_of_floor": round(1 / step_floor.median, 3),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="three turns, no torch.compile; writes nothing")
+    parser.add_argument("--threads", type=int, default=2)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    rows = []
+    for name in ("row", "diagonal"):
+        for hidden, side in SIZES:
+            row = measure(name, hidden, side, with_compile=not args.quick, turns=3 if args.quick else 7)
+            rows.append(row)
+            parts = [
+                f"{what} {row[f'{key}_median']:.1f}x [{row[f'{key}_low']:.1f}, {row[f'{key}_high']:.1f}] of "
+                f"{row[f'{key}_rival']}, {row[f'{key}_of_floor']:.1f} floors"
+                for what, key in (("forward", "forward"), ("forward+backward", "step"))
+            ]
+            print(f"{row['operator']:13} h = {hidden:3} {side}x{side}:  {';  '.join(parts)}", flush=True)
+    if not args.quick:
+        print("wrote", save("lstm", rows))
+
+
+if __name__ == "__main__":
+    main()
