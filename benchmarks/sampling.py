@@ -4,7 +4,8 @@
 
 "One forward" is what plain PyTorch needs to look once at the same batch: F.conv2d with weights that are masked already,
 evaluation and inference mode, contiguous or channels_last, whichever is faster. The ratio is the time of sampling over
-that; below 1, generating costs less than looking.
+that; below 1, generating costs less than looking. PyTorch has no Row LSTM and no Diagonal BiLSTM: in a PixelRNN's
+forward pass these layers are genfast's own (benchmarks/lstm.py has them against the loops that people write).
 
 The floor: sampling computes each activation once and no masked weight, so its FLOPs over the peak of a matrix product
 is what it cannot go below ("share of peak" is how near it comes). The naive loop needs one forward pass a sub-pixel;
@@ -29,9 +30,11 @@ from genfast.sampling import naive
 CASES = {
     "PixelCNN, 15 blocks, h = 128, 32x32x3": ("pixelcnn", "cifar10"),
     "Gated PixelCNN, 10 layers x 128, 28x28": ("gated-pixelcnn", "mnist"),
+    "PixelRNN, Row LSTM, 7 layers, h = 16, 28x28": ("pixelrnn", "mnist-row"),
+    "PixelRNN, Diagonal BiLSTM, 7 layers, h = 16, 28x28": ("pixelrnn", "mnist-diagonal"),
 }
 BATCHES = (64, 16, 4, 1)
-TARGETS = {"pixelcnn": (0.6, 0.6, 0.7, 1.0), "gated-pixelcnn": (1.0, 1.0, 1.2, 1.5)}
+TARGETS = {"pixelcnn": (0.6, 0.6, 0.7, 1.0), "gated-pixelcnn": (1.0, 1.0, 1.2, 1.5), "pixelrnn": (1.0, 1.0, 1.0, 1.0)}
 
 
 def make(name: str, preset: str) -> ImageModel:
@@ -69,6 +72,7 @@ class Forward:
 
         with torch.inference_mode(), mock.patch("genfast.models.pixelcnn.channels_last", laid_out), mock.patch(
             "genfast.models.gated_pixelcnn.channels_last", laid_out), mock.patch(
+            "genfast.models.pixelrnn.channels_last", laid_out), mock.patch(
             "genfast.models.base.channels_last", laid_out):  # fmt: skip
             out: Tensor = self.twins[layout](self.images)
         return out

@@ -41,6 +41,8 @@ class Builder {
     check_image();
     check_values();
     for (Kernel& k : p_.kernels) build_kernel(k);
+    p_.zeros = Memory<float>(widest_tap_);
+    std::fill_n(p_.zeros.get(), widest_tap_, 0.0f);
     check_launches();
     build_draws();
   }
@@ -158,10 +160,11 @@ class Builder {
   void build_linear(Kernel& k) {
     check_all_reads(k);
     Head& h = k.head;
-    int64_t narrow = 0;
     for (const Argument& a : h.reads) {
+      h.taps.push_back({0, h.depth, a.width, 0});
       h.depth += a.width;
-      narrow += a.width < kNarrowTap;
+      h.gathers |= a.width < kNarrowTap;
+      widest_tap_ = std::max<int64_t>(widest_tap_, a.width);
     }
     require(h.depth < kMost && int64_t(h.weight.size()) == h.depth * h.width, k.name, " has ", h.weight.size(),
             " weights instead of ", h.depth, " x ", h.width, ".");
@@ -169,10 +172,10 @@ class Builder {
             " has no bias of ", h.width, " numbers.");
     // Minus zero would show whether a tap that is not there was skipped or multiplied by zeros: sum + bias where both are zeros.
     for (float& b : k.constants[h.bias].rows) b += 0.0f;
-    const bool finite = std::all_of(h.weight.begin(), h.weight.end(), [](float w) { return std::isfinite(w); });
-    h.gathers = !finite || narrow > 0;
+    h.finite = std::all_of(h.weight.begin(), h.weight.end(), [](float w) { return std::isfinite(w); });
     pack(h);
     h.gather_row = padded(h.depth) + kRowPadding;  // never a power of two: rows would share cache sets
+    if (h.gathers) h.taps = {{0, 0, h.depth, h.gather_row}};
   }
 
   void pack(Head& h) {
@@ -239,6 +242,18 @@ class Builder {
     k.widths.push_back(instruction.width);
   }
 
+  // Whether members can go on with the columns that they have computed, without waiting for one another's.
+  bool by_columns(const Kernel& k) const {
+    if (k.head.kind != HeadKind::kLinear) return false;
+    for (int64_t width : k.widths)
+      if (width != k.head.width) return false;
+    for (const Instruction& instruction : k.body)
+      for (const Argument& a : instruction.args)
+        if (a.start != 0 || (a.width != k.head.width && (a.from != From::kConstant || k.constants[a.index].count > 1)))
+          return false;
+    return true;
+  }
+
   // Scratch for a block of rows, each part on cache lines of its own: registers, then what the body reads, then its constants.
   void lay_out(Kernel& k) {
     int64_t offset = 0;
@@ -260,6 +275,7 @@ class Builder {
       for (const Argument& a : k.head.reads) width += a.width;
       k.read_places.back() = place(width);
     }
+    k.by_columns = by_columns(k);
     k.constant_places.resize(k.constants.size());
     once(k.body_constants);
     for (int32_t c : k.body_constants) k.constant_places[c] = place(k.constants[c].width);
@@ -268,7 +284,7 @@ class Builder {
     k.scratch = offset * k.block_rows;
     p_.scratch = std::max(p_.scratch, k.scratch);
     p_.gather = std::max(p_.gather, k.head.gather_row * k.block_rows);
-    p_.most_taps = std::max<int64_t>(p_.most_taps, k.block_rows * k.head.reads.size() + 1);
+    p_.most_rows = std::max<int64_t>(p_.most_rows, k.block_rows * k.head.reads.size());
   }
 
   void check_launches() {
@@ -320,6 +336,7 @@ class Builder {
   }
 
   Program& p_;
+  int64_t widest_tap_ = 0;
 };
 
 }  // namespace

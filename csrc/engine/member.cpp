@@ -9,8 +9,7 @@ using Clock = std::chrono::steady_clock;
 
 Member::Member(Run& run, Team& team, int index)
     : run_(run), p_(team.program), team_(team), cpu_(cpu_kernels()), index_(index), gather_(team.program.gather) {
-  taps_.resize(p_.most_taps);
-  first_tap_.resize(kMostBlockRows + 1);
+  rows_.resize(p_.most_rows);
   profile_.kernels.resize(run.options_.profile ? p_.kernels.size() : 0);
 }
 
@@ -156,22 +155,37 @@ void Member::launch(const Launch& launch, const Head* next) {
     }
 }
 
+Part Member::rows_of(const Block& block) const {
+  return {block.rows() * index_ / sharing_, block.rows() * (index_ + 1) / sharing_};
+}
+
+Part Member::columns_of(const Head& head, const Block& block) const {
+  return {0, block.rows(), head.panels * index_ / sharing_ * cpu_.panel,
+          std::min<int64_t>(head.panels * (index_ + 1) / sharing_ * cpu_.panel, head.width)};
+}
+
 void Member::work(const Kernel& kernel, const Block& block, const Head* next) {
-  const int64_t rows = block.rows(), begin = rows * index_ / sharing_, end = rows * (index_ + 1) / sharing_;
+  Part part = rows_of(block);
   switch (kernel.head.kind) {
     case HeadKind::kNone: break;
-    case HeadKind::kLinear:
-      linear(kernel, block, next);
-      meet();  // the rows below hold columns of every member
-      if (run_.options_.profile) lap_ = Clock::now();
+    case HeadKind::kLinear: {
+      const Part columns = columns_of(kernel.head, block);
+      linear(kernel, block, columns, next);
+      if (kernel.by_columns) {
+        part = columns;
+      } else {
+        meet();  // the rows below hold columns of every member
+        if (run_.options_.profile) lap_ = Clock::now();
+      }
       break;
-    case HeadKind::kLookup: lookup(kernel, block, begin, end); break;
-    case HeadKind::kReduce: reduce(kernel, block, begin, end); break;
-    case HeadKind::kCopy: copy(kernel, block, begin, end); break;
+    }
+    case HeadKind::kLookup: lookup(kernel, block, part); break;
+    case HeadKind::kReduce: reduce(kernel, block, part); break;
+    case HeadKind::kCopy: copy(kernel, block, part); break;
   }
-  if (begin < end) {
-    body(kernel, block, begin, end);
-    store(kernel, block, begin, end);
+  if (!part.empty()) {
+    body(kernel, block, part);
+    store(kernel, block, part);
   }
   meet();  // what was stored may be read, and the rows written again
 }

@@ -19,6 +19,15 @@ struct Block {
   int64_t rows() const { return count * images; }
 };
 
+// What of a block a member works on: rows [begin, end), and of each the columns [first, last), as far as there are so many.
+struct Part {
+  static constexpr int64_t kAll = INT64_MAX;
+  int64_t begin, end, first = 0, last = kAll;
+  int64_t rows() const { return end - begin; }
+  int64_t columns(int64_t width) const { return (width < last ? width : last) - first; }
+  bool empty() const { return begin >= end || first >= last; }
+};
+
 class Member {
  public:
   Member(Run& run, Team& team, int index);
@@ -38,22 +47,23 @@ class Member {
   void launch(const Launch& launch, const Head* next);
   void work(const Kernel& kernel, const Block& block, const Head* next);
 
-  // Parts of a kernel. Rows [begin, end) of the block are this member's, except in a product, of which it computes some columns.
-  void linear(const Kernel& kernel, const Block& block, const Head* next);
-  void direct_taps(const Head& head, const Kernel& kernel, const Block& block);
+  // Parts of a kernel. `part` is this member's; of a product it computes the columns.
+  void linear(const Kernel& kernel, const Block& block, Part columns, const Head* next);
+  void find_taps(const Head& head, const Kernel& kernel, const Block& block);
   void gather_taps(const Head& head, const Kernel& kernel, const Block& block);
-  void multiply(const Head& head, const Kernel& kernel, const Block& block, bool direct, const Head* next);
-  void lookup(const Kernel& kernel, const Block& block, int64_t begin, int64_t end);
-  void reduce(const Kernel& kernel, const Block& block, int64_t begin, int64_t end);
-  void copy(const Kernel& kernel, const Block& block, int64_t begin, int64_t end);
-  void body(const Kernel& kernel, const Block& block, int64_t begin, int64_t end);
-  void store(const Kernel& kernel, const Block& block, int64_t begin, int64_t end);
+  void multiply(const Head& head, const Kernel& kernel, const Block& block, Part columns, const Head* next);
+  void lookup(const Kernel& kernel, const Block& block, Part part);
+  void reduce(const Kernel& kernel, const Block& block, Part part);
+  void copy(const Kernel& kernel, const Block& block, Part part);
+  void body(const Kernel& kernel, const Block& block, Part part);
+  void store(const Kernel& kernel, const Block& block, Part part);
   PointwiseArg argument(const Kernel& kernel, const Block& block, const Instruction& instruction, const Argument& a,
-                        int64_t begin) const;
+                        Part part) const;
 
-  // Rows of a read, `to` and on, row_stride apart; zeros where nothing is.
-  void copy_read(const Read& read, const Block& block, int64_t begin, int64_t end, float* to, int64_t row_stride,
-                 bool zeros) const;
+  Part rows_of(const Block& block) const;                       // all columns of this member's rows
+  Part columns_of(const Head& head, const Block& block) const;  // all rows of this member's panels
+  // The part of a read, `to` and on, row_stride apart; zeros where nothing is.
+  void copy_read(const Read& read, const Block& block, Part part, float* to, int64_t row_stride, bool zeros) const;
   float* at(const Place& place, const Block& block) const;
   void count(double Profile::OfKernel::* part, const Kernel& kernel);
 
@@ -65,8 +75,7 @@ class Member {
   int sharing_ = 1;  // members at work on this tick
   uint32_t calls_seen_ = 0;
   Memory<float> gather_;            // taps copied together
-  std::vector<Tap> taps_;           // of the block, position by position
-  std::vector<int64_t> first_tap_;  // [positions of the block + 1]
+  std::vector<const float*> rows_;  // [taps][rows of the block]: where each lies in the caches
   Profile profile_;
   std::chrono::steady_clock::time_point lap_, asked_;
   const std::function<bool()>* interrupted_ = nullptr;

@@ -8,9 +8,6 @@
 namespace genfast::engine {
 namespace {
 
-// A tile or two of rows: with fewer, positions share weights by copying their taps together.
-constexpr int64_t kDirectImages = 12;
-
 // Calls f(q, image, count, row) for the runs of rows [begin, end) that belong to one position q: `count` images from `image` on.
 template <class F>
 void for_each_run(const Block& block, int64_t begin, int64_t end, const F& f) {
@@ -27,13 +24,12 @@ void copy_floats(const float* from, float* to, int64_t n) { std::memcpy(to, from
 
 float* Member::at(const Place& place, const Block& block) const { return team_.scratch.get() + place.offset * block.rows(); }
 
-void Member::copy_read(const Read& read, const Block& block, int64_t begin, int64_t end, float* to, int64_t row_stride,
-                       bool zeros) const {
-  const int64_t channels = p_.values[read.value].channels, width = read.width;
-  for_each_run(block, begin, end, [&](int32_t q, int64_t image, int64_t count, int64_t) {
+void Member::copy_read(const Read& read, const Block& block, Part part, float* to, int64_t row_stride, bool zeros) const {
+  const int64_t channels = p_.values[read.value].channels, width = part.columns(read.width);
+  for_each_run(block, part.begin, part.end, [&](int32_t q, int64_t image, int64_t count, int64_t) {
     const int32_t slot = read.slot[q];
     if (slot >= 0) {
-      const float* from = team_.cache(read.value, slot, image) + read.start;
+      const float* from = team_.cache(read.value, slot, image) + read.start + part.first;
       for (int64_t m = 0; m < count; m++) copy_floats(from + m * channels, to + m * row_stride, width);
     } else if (zeros) {
       for (int64_t m = 0; m < count; m++) std::fill_n(to + m * row_stride, width, 0.0f);
@@ -44,108 +40,83 @@ void Member::copy_read(const Read& read, const Block& block, int64_t begin, int6
 
 // ---- Linear: products of taps with packed weights ----
 
-void Member::linear(const Kernel& kernel, const Block& block, const Head* next) {
+void Member::linear(const Kernel& kernel, const Block& block, Part columns, const Head* next) {
   const Head& head = kernel.head;
-  const bool direct = !head.gathers && (block.count == 1 || block.images >= kDirectImages);
-  if (direct)
-    direct_taps(head, kernel, block);
-  else
+  if (head.gathers)
     gather_taps(head, kernel, block);
+  else
+    find_taps(head, kernel, block);
   count(&Profile::OfKernel::gather, kernel);
-  multiply(head, kernel, block, direct, next);
+  multiply(head, kernel, block, columns, next);
   count(&Profile::OfKernel::gemm, kernel);
 }
 
-// Describes the taps of each position where they lie in the caches. A tap that is not there is left out: it would add zeros.
-void Member::direct_taps(const Head& head, const Kernel& kernel, const Block& block) {
-  int64_t used = 0;
-  for (int64_t i = 0; i < block.count; i++) {
-    first_tap_[i] = used;
-    int64_t k = 0;
-    for (const Argument& a : head.reads) {
-      const Read& read = kernel.reads[a.index];
+// Where each row of each tap lies in the caches.
+void Member::find_taps(const Head& head, const Kernel& kernel, const Block& block) {
+  const float** at = rows_.data();
+  for (const Argument& a : head.reads) {
+    const Read& read = kernel.reads[a.index];
+    const int64_t channels = p_.values[read.value].channels;
+    for (int64_t i = 0; i < block.count; i++) {
       const int32_t slot = read.slot[block.positions[i]];
-      if (slot >= 0) {
-        const float* from = team_.cache(read.value, slot, block.image) + read.start;
-        taps_[used++] = {from - team_.caches.get(), k, read.width, p_.values[read.value].channels};
-      }
-      k += read.width;
+      const float* row = slot < 0 ? p_.zeros.get() : team_.cache(read.value, slot, block.image) + read.start;
+      const int64_t step = slot < 0 ? 0 : channels;
+      for (int64_t m = 0; m < block.images; m++) *at++ = row + m * step;
     }
   }
-  first_tap_[block.count] = used;
 }
 
 // Copies the taps of each row side by side. Every member has a copy of its own: waiting for another's would take longer.
 void Member::gather_taps(const Head& head, const Kernel& kernel, const Block& block) {
   int64_t k = 0;
   for (const Argument& a : head.reads) {
-    copy_read(kernel.reads[a.index], block, 0, block.rows(), gather_.get() + k, head.gather_row, true);
+    copy_read(kernel.reads[a.index], block, {0, block.rows()}, gather_.get() + k, head.gather_row, true);
     k += a.width;
   }
-  taps_[0] = {0, 0, head.depth, head.gather_row};
 }
 
-void Member::multiply(const Head& head, const Kernel& kernel, const Block& block, bool direct, const Head* next) {
-  const int64_t P = cpu_.panel;
-  const auto first_column = [&](const Head& h) { return h.panels * index_ / sharing_ * P; };  // of this member
-  const auto weights = [&](const Head& h) { return h.packed.get() + first_column(h) * h.depth; };
-  const int64_t n0 = first_column(head), n1 = std::min<int64_t>(head.panels * (index_ + 1) / sharing_ * P, head.width);
-  if (n0 >= n1) return;
+void Member::multiply(const Head& head, const Kernel& kernel, const Block& block, Part columns, const Head* next) {
+  if (columns.empty()) return;
+  const int64_t P = cpu_.panel, n0 = columns.first, n1 = columns.last;
+  const auto weights = [&](const Head& h) { return h.packed.get() + columns_of(h, block).first * h.depth; };
   const Constant& bias = kernel.constants[head.bias];
   const auto bias_at = [&](int64_t i) { return bias.rows.data() + bias.which[block.positions[i]] * bias.row; };
+  const bool same_bias = block.count == 1 || bias.count == 1;
   const Place& place = kernel.registers[0];
   float* out = at(place, block);
-  TapGemm<float> g = {.a = direct ? team_.caches.get() : gather_.get(),
-                      .w = weights(head),
-                      .taps = taps_.data(),
-                      .num_taps = direct ? first_tap_[1] : 1,
-                      .a_k = 1,
-                      .w_k = P,
-                      .w_panel = P * head.depth,
-                      .out = out + n0,
-                      .out_row = place.row,
-                      .rows = block.rows(),
-                      .columns = n1 - n0,
-                      .add = Add::kBias,
-                      .bias = bias_at(0) + n0,
-                      .next = next ? weights(*next) : nullptr};
-  if (direct && block.count > 1) {  // panel by panel, so that the positions share the weights while they are in a near cache
-    for (int64_t n = n0; n < n1; n += P) {
-      TapGemm<float> part = g;
-      part.w = head.packed.get() + n * head.depth;
-      part.next = n + P < n1 ? part.w + g.w_panel : g.next;
-      part.rows = block.images;
-      part.columns = std::min(P, n1 - n);
-      for (int64_t i = 0; i < block.count; i++) {
-        part.taps = taps_.data() + first_tap_[i];
-        part.num_taps = first_tap_[i + 1] - first_tap_[i];
-        part.bias = bias_at(i) + n;
-        part.out = out + i * block.images * place.row + n;
-        cpu_.tap_gemm(part);
-      }
-    }
-  } else if (block.count == 1 || bias.count == 1) {
-    cpu_.tap_gemm(g);
-  } else {
-    g.add = Add::kNothing;
-    cpu_.tap_gemm(g);
-    for (int64_t row = 0; row < block.rows(); row++) {
-      const float* b = bias_at(row / block.images);
-      float* sum = out + row * place.row;
-      for (int64_t n = n0; n < n1; n++) sum[n] += b[n];
-    }
+  cpu_.tap_gemm({.a = gather_.get(),
+                 .w = weights(head),
+                 .taps = head.taps.data(),
+                 .num_taps = int64_t(head.taps.size()),
+                 .a_k = 1,
+                 .w_k = P,
+                 .w_panel = P * head.depth,
+                 .out = out + n0,
+                 .out_row = place.row,
+                 .rows = block.rows(),
+                 .columns = n1 - n0,
+                 .add = same_bias ? Add::kBias : Add::kNothing,
+                 .bias = bias_at(0) + n0,
+                 .next = next ? weights(*next) : nullptr,
+                 .at = head.gathers ? nullptr : rows_.data(),
+                 .nothing = head.finite ? p_.zeros.get() : nullptr});
+  if (same_bias) return;
+  for (int64_t row = 0; row < block.rows(); row++) {
+    const float* b = bias_at(row / block.images);
+    float* sum = out + row * place.row;
+    for (int64_t n = n0; n < n1; n++) sum[n] += b[n];
   }
 }
 
 // ---- the other heads ----
 
-void Member::lookup(const Kernel& kernel, const Block& block, int64_t begin, int64_t end) {
+void Member::lookup(const Kernel& kernel, const Block& block, Part part) {
   const Head& head = kernel.head;
   const Read& read = kernel.reads[head.reads[0].index];
   const Place& place = kernel.registers[0];
   float* out = at(place, block);
   const int64_t channels = p_.values[read.value].channels;
-  for_each_run(block, begin, end, [&](int32_t q, int64_t image, int64_t count, int64_t row) {
+  for_each_run(block, part.begin, part.end, [&](int32_t q, int64_t image, int64_t count, int64_t row) {
     for (int64_t m = 0; m < count; m++) {
       const float number = read.slot[q] < 0 ? 0.0f : team_.cache(read.value, read.slot[q], image)[read.start + m * channels];
       const int64_t entry = number >= float(head.entries - 1) ? head.entries - 1 : number > 0 ? int64_t(number) : 0;
@@ -155,38 +126,38 @@ void Member::lookup(const Kernel& kernel, const Block& block, int64_t begin, int
   count(&Profile::OfKernel::gather, kernel);
 }
 
-void Member::reduce(const Kernel& kernel, const Block& block, int64_t begin, int64_t end) {
-  if (begin == end) return;
+void Member::reduce(const Kernel& kernel, const Block& block, Part part) {
+  if (part.empty()) return;
   const Place &place = kernel.registers[0], &from = kernel.read_places.back();
-  float* x = at(from, block) + begin * from.row;
+  float* x = at(from, block) + part.begin * from.row;
   int64_t width = 0;
   for (const Argument& a : kernel.head.reads) {
-    copy_read(kernel.reads[a.index], block, begin, end, x + width, from.row, true);
+    copy_read(kernel.reads[a.index], block, part, x + width, from.row, true);
     width += a.width;
   }
   count(&Profile::OfKernel::gather, kernel);
-  cpu_.reduce(kernel.head.reduce, x, from.row, at(place, block) + begin * place.row, place.row, end - begin, width,
+  cpu_.reduce(kernel.head.reduce, x, from.row, at(place, block) + part.begin * place.row, place.row, part.rows(), width,
               kernel.head.eps);
   count(&Profile::OfKernel::body, kernel);
 }
 
 // Pieces in their order, a later one over an earlier; a constant of one number goes on to the end. What no piece covers is NaN.
-void Member::copy(const Kernel& kernel, const Block& block, int64_t begin, int64_t end) {
+void Member::copy(const Kernel& kernel, const Block& block, Part part) {
   const Head& head = kernel.head;
   const Place& place = kernel.registers[0];
-  float* out = at(place, block) + begin * place.row;
-  std::fill_n(out, (end - begin) * place.row, std::numeric_limits<float>::quiet_NaN());
+  float* out = at(place, block) + part.begin * place.row;
+  std::fill_n(out, part.rows() * place.row, std::numeric_limits<float>::quiet_NaN());
   for (size_t i = 0; i < head.reads.size(); i++) {
     const Argument& a = head.reads[i];
     const int32_t start = head.starts[i];
     if (a.from == From::kRead) {
-      copy_read(kernel.reads[a.index], block, begin, end, out + start, place.row, false);
+      copy_read(kernel.reads[a.index], block, part, out + start, place.row, false);
       continue;
     }
     const Constant& c = kernel.constants[a.index];
-    for (int64_t row = begin; row < end; row++) {
+    for (int64_t row = part.begin; row < part.end; row++) {
       const float* from = c.rows.data() + c.which[block.positions[row / block.images]] * c.row;
-      float* to = out + (row - begin) * place.row + start;
+      float* to = out + (row - part.begin) * place.row + start;
       if (c.width == 1)
         std::fill_n(to, head.width - start, *from);
       else
@@ -199,52 +170,55 @@ void Member::copy(const Kernel& kernel, const Block& block, int64_t begin, int64
 // ---- body and stores ----
 
 PointwiseArg Member::argument(const Kernel& kernel, const Block& block, const Instruction& instruction, const Argument& a,
-                              int64_t begin) const {
-  const int64_t lane = a.width == 1 && instruction.width > 1 ? 0 : 1;
-  if (a.from == From::kConstant && kernel.constants[a.index].count == 1) return {kernel.constants[a.index].rows.data(), 0, lane};
+                             Part part) const {
+  const int64_t lane = a.width == 1 && instruction.width > 1 ? 0 : 1, first = lane * part.first;
+  if (a.from == From::kConstant && kernel.constants[a.index].count == 1)
+    return {kernel.constants[a.index].rows.data() + first, 0, lane};
   const Place& place = a.from == From::kSlice  ? kernel.registers[a.index]
                        : a.from == From::kRead ? kernel.read_places[a.index]
                                                : kernel.constant_places[a.index];
   const int64_t start = a.from == From::kSlice ? a.start : 0;
-  return {at(place, block) + begin * place.row + start, place.row, lane};
+  return {at(place, block) + part.begin * place.row + start + first, place.row, lane};
 }
 
-void Member::body(const Kernel& kernel, const Block& block, int64_t begin, int64_t end) {
+void Member::body(const Kernel& kernel, const Block& block, Part part) {
   for (int32_t r : kernel.body_reads) {
     const Place& place = kernel.read_places[r];
-    copy_read(kernel.reads[r], block, begin, end, at(place, block) + begin * place.row, place.row, true);
+    copy_read(kernel.reads[r], block, part, at(place, block) + part.begin * place.row + part.first, place.row, true);
   }
   for (int32_t i : kernel.body_constants) {
     const Place& place = kernel.constant_places[i];
     const Constant& c = kernel.constants[i];
-    for (int64_t row = begin; row < end; row++)
-      copy_floats(c.rows.data() + c.which[block.positions[row / block.images]] * c.row, at(place, block) + row * place.row,
-                  c.width);
+    for (int64_t row = part.begin; row < part.end; row++)
+      copy_floats(c.rows.data() + c.which[block.positions[row / block.images]] * c.row + part.first,
+                  at(place, block) + row * place.row + part.first, part.columns(c.width));
   }
   count(&Profile::OfKernel::gather, kernel);
   int64_t reg = kernel.head.kind == HeadKind::kNone ? 0 : 1;
   for (const Instruction& instruction : kernel.body) {
     PointwiseArg args[3];
     for (size_t i = 0; i < instruction.args.size(); i++)
-      args[i] = argument(kernel, block, instruction, instruction.args[i], begin);
+      args[i] = argument(kernel, block, instruction, instruction.args[i], part);
     const Place& place = kernel.registers[reg++];
-    cpu_.pointwise(instruction.op, args, at(place, block) + begin * place.row, place.row, end - begin, instruction.width);
+    cpu_.pointwise(instruction.op, args, at(place, block) + part.begin * place.row + part.first, place.row, part.rows(),
+                   part.columns(instruction.width));
   }
   count(&Profile::OfKernel::body, kernel);
 }
 
-void Member::store(const Kernel& kernel, const Block& block, int64_t begin, int64_t end) {
+void Member::store(const Kernel& kernel, const Block& block, Part part) {
   for (const Store& s : kernel.stores) {
     const Value& value = p_.values[s.value];
     const Place& place = kernel.registers[s.reg];
-    const float* from = at(place, block);
-    for_each_run(block, begin, end, [&](int32_t q, int64_t image, int64_t count, int64_t row) {
+    const float* from = at(place, block) + part.first;
+    const int64_t width = part.columns(value.channels);
+    for_each_run(block, part.begin, part.end, [&](int32_t q, int64_t image, int64_t count, int64_t row) {
       if (value.slot[q] < 0) return;
-      float* to = team_.cache(s.value, value.slot[q], image);
-      if (place.row == value.channels)
+      float* to = team_.cache(s.value, value.slot[q], image) + part.first;
+      if (place.row == width)
         copy_floats(from + row * place.row, to, count * value.channels);
       else
-        for (int64_t m = 0; m < count; m++) copy_floats(from + (row + m) * place.row, to + m * value.channels, value.channels);
+        for (int64_t m = 0; m < count; m++) copy_floats(from + (row + m) * place.row, to + m * value.channels, width);
     });
   }
   count(&Profile::OfKernel::store, kernel);

@@ -10,6 +10,7 @@
 #include "engine/memory.h"
 #include "pointwise/cpu.h"
 #include "reduce/cpu.h"
+#include "tap_gemm/cpu.h"
 
 namespace genfast::engine {
 
@@ -72,7 +73,9 @@ struct Head {
   int64_t depth = 0;     // sum of the widths
   int64_t panels = 0;
   int64_t gather_row = 0;  // from row to row of taps copied together
-  bool gathers = false;    // always copy rows together: taps are too narrow to be worth a loop, or weights are not finite
+  bool gathers = false;    // copy taps together, because they are too narrow to be worth a loop each
+  bool finite = true;      // all weights: what is multiplied by zeros may be left out
+  std::vector<Tap> taps;   // one for each read, or one for all that are copied together
 };
 
 constexpr int64_t kMostBlockRows = 96;  // rows of a launch that are worked on at a time, at most
@@ -97,6 +100,7 @@ struct Kernel {
   std::vector<Place> read_places;                   // of the body's reads and of a Reduce's numbers, copied together
   std::vector<Place> constant_places;               // of the body's constants that differ between positions
   std::vector<int32_t> body_reads, body_constants;  // which of them need such copies
+  bool by_columns = false;                          // of a Linear: column i of everything after it comes from column i alone
   int64_t block_rows = 0;                           // rows worked on at a time
   int64_t scratch = 0;                              // floats that a block needs
 };
@@ -126,7 +130,8 @@ struct Program {
   std::vector<int64_t> last_tick;  // [H]: the last tick at which a sub-pixel of rows 0 .. y is drawn
   int64_t scratch = 0;             // floats, the most that a kernel's block needs
   int64_t gather = 0;              // floats, the most that a Linear's rows copied together need
-  int64_t most_taps = 0;           // tap descriptions that a block needs
+  int64_t most_rows = 0;           // rows of taps that a block has, at most
+  Memory<float> zeros;             // the row of a tap that is not there
 
   int64_t params() const { return bernoulli ? 1 : levels; }
   // Floats of cache for n images, each value on cache lines of its own.

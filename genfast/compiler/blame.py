@@ -9,7 +9,7 @@ A feature map of another size than the image has no pixels of its own: it looks 
 import numpy as np
 
 from genfast.compiler.footprint import Link, describe, needed, reads
-from genfast.compiler.program import Pointwise, Program
+from genfast.compiler.program import Pointwise, Program, in_order, scan_of
 
 
 class Blame:
@@ -24,12 +24,16 @@ class Blame:
         need = needed(program)
         own = np.arange(self.size) * channels + channels - 1  # up to the last colour of the own pixel
         self.excused = [False] * len(program.values)
+        scans, made_later = scan_of(program), set()
         for step in reversed(program.steps):
             v = step.out
             bound = np.maximum(first[v], own) if len(first[v]) == self.size else first[v]
             if self.excused[v] or bool((last[v] < bound)[need[v]].all()):
                 for read in reads(step):
-                    self.excused[read.value] = True
+                    if read.value not in made_later:  # what a recurrence reads of itself is no excuse for it
+                        self.excused[read.value] = True
+            if v in scans:
+                made_later.add(v)
 
     def _first_output(self) -> list[np.ndarray]:
         """The number of the first output sub-pixel that reads each cell."""
@@ -38,11 +42,11 @@ class Blame:
             there = draw.params.at >= 0
             order = np.arange(self.size) * self.channels + c
             np.minimum.at(first[draw.params.value], draw.params.at[there], order[there])
-        for step in reversed(self.program.steps):
+        for step, positions in reversed(list(in_order(self.program))):
             for read in reads(step):
-                there = read.at >= 0
                 if len(read.at) == len(first[step.out]):
-                    np.minimum.at(first[read.value], read.at[there], first[step.out][there])
+                    at = read.at[positions]
+                    np.minimum.at(first[read.value], at[at >= 0], first[step.out][positions][at >= 0])
         return first
 
     def layer(self, path: tuple[Link, ...], channel: int, same_pixel: bool) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from genfast.compiler import program
 from genfast.compiler.cells import Block, Cells, Ids, find_images, make_ids, row_axes, split, unique_rows
-from genfast.compiler.program import Constant, Copy, Linear, Lookup, Pointwise, Read, Reduce, Step, Value
+from genfast.compiler.program import Constant, Copy, Linear, Lookup, Pointwise, Read, Reduce, Scan, Step, Value
 from genfast.compiler.scalar import SCALAR
 
 
@@ -50,10 +50,11 @@ class ImagesMixed(Exception):
 
 @dataclass
 class Builder:
-    """values and steps so far. layer: where in the module the operator being traced is."""
+    """values, steps and scans so far. layer: where in the module the operator being traced is."""
 
     values: list[Value] = field(default_factory=list)
     steps: list[Step | Opaque] = field(default_factory=list)
+    scans: list[Scan] = field(default_factory=list)
     layer: str = ""
     notes: list[str] = field(default_factory=list)
     opaque_steps: dict[int, Opaque] = field(default_factory=dict)  # by value

@@ -9,18 +9,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genfast.compiler import contraction, elementwise, movement, reduction
+from genfast.compiler import contraction, elementwise, movement, recurrence, reduction
 from genfast.compiler.builder import Opaque
 from genfast.compiler.causality import refuse_leaks
 from genfast.compiler.cells import Cells, make_ids
 from genfast.compiler.evaluate import condition_table, evaluate
 from genfast.compiler.footprint import needed
 from genfast.compiler.frontend import Tracer
-from genfast.compiler.program import Copy, Draw, Linear, Lookup, Pointwise, Program, Read, Reduce, Step
+from genfast.compiler.program import (
+    Constant,
+    Copy,
+    Draw,
+    Linear,
+    Lookup,
+    Pointwise,
+    Program,
+    Read,
+    Reduce,
+    Scan,
+    Step,
+)
 from genfast.compiler.target import Target
 from genfast.errors import GenfastError, NotSupported
 
-HANDLER_MODULES = (contraction, elementwise, movement, reduction)  # importing them registers their handlers
+HANDLER_MODULES = (contraction, elementwise, movement, recurrence, reduction)  # importing them registers their handlers
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,7 +143,7 @@ def trace(target: Target) -> Trace:
     draws = tuple(Draw(builder.gather(params[:, c])) for c in range(shape[0]))
     program = Program(
         shape, target.levels, target.likelihood, tuple(builder.values), tuple(inputs), tuple(condition_values),
-        tuple(builder.steps), draws, tuple(builder.notes),  # type: ignore[arg-type]
+        tuple(builder.steps), draws, tuple(builder.notes), tuple(builder.scans),  # type: ignore[arg-type]
     )  # fmt: skip
     eps = max((torch.finfo(d).eps for d in tracer.dtypes | {out.dtype} if d.is_floating_point), default=0.0)
     return Trace(*without_dead_steps(program), eps)
@@ -157,13 +169,16 @@ def without_dead_steps(program: Program) -> tuple[Program, list[Opaque]]:
 
 
 def without_dead_parts(step: Step | Opaque, need: np.ndarray) -> Step | Opaque:
-    """A step without the taps or pieces that are nowhere where it is needed."""
+    """A step without the taps or pieces that are nowhere where it is needed, zeros for such arguments."""
 
     def used(x: Any) -> bool:
         return not isinstance(x, Read) or bool((x.at[need] >= 0).any())
 
     if isinstance(step, Linear):
         return replace(step, taps=tuple(t for t in step.taps if used(t.read)))
+    if isinstance(step, Pointwise):
+        zero = Constant(np.zeros((1, 1)), np.zeros(len(need), np.int32))
+        return replace(step, args=tuple(a if used(a) else zero for a in step.args))
     if isinstance(step, Copy):
         kept = [(s, p) for s, p in zip(step.starts, step.pieces, strict=True) if used(p)]
         return replace(step, starts=tuple(s for s, _ in kept), pieces=tuple(p for _, p in kept))
@@ -176,7 +191,12 @@ def renumber(program: Program, steps: Sequence[Step | Opaque], kept: list[int], 
         tuple(number[v] for v in program.inputs), tuple(number[v] for v in program.conditions),
         tuple(renumber_step(s, number) for s in steps),  # type: ignore[misc]
         tuple(Draw(replace(d.params, value=number[d.params.value])) for d in program.draws), program.notes,
+        tuple(s for s in (renumber_scan(s, number) for s in program.scans) if s.values),
     )  # fmt: skip
+
+
+def renumber_scan(scan: Scan, number: dict[int, int]) -> Scan:
+    return replace(scan, values=tuple(number[v] for v in scan.values if v in number))
 
 
 def renumber_step(step: Step | Opaque, number: dict[int, int]) -> Step | Opaque:

@@ -1,4 +1,5 @@
-"""What a Program means, written to be read: every step for whole images at once, in float64 unless told otherwise.
+"""What a Program means, written to be read: every step for whole images at once (in a recurrence, for a generation at
+once), in float64 unless told otherwise.
 
 It is the oracle of the compiler's self-check and of its tests; engines compute the same cells one by one.
 """
@@ -19,7 +20,10 @@ from genfast.compiler.program import (
     Read,
     Reduce,
     Step,
+    at_positions,
+    in_order,
     reads_of,
+    scan_of,
 )
 from genfast.kernels.pointwise.reference import TORCH_OPS
 from genfast.kernels.reduce.reference import reduce
@@ -37,10 +41,20 @@ def evaluate(
         values[value] = images[:, c].to(dtype).flatten(1)[:, :, None]
     for value, condition in zip(program.conditions, conditions, strict=True):
         values[value] = condition_table(condition).to(dtype)
-    last_use = {r.value: i for i, step in enumerate(program.steps) for r in reads_of(step)}
+    order, scans = list(in_order(program)), scan_of(program)
+    first = {scans[step.out]: i for i, (step, _) in reversed(list(enumerate(order))) if step.out in scans}
+    last_use = {r.value: i for i, (step, _) in enumerate(order) for r in reads_of(step)}
     keep = {d.params.value for d in program.draws} | {-1}
-    for i, step in enumerate(program.steps):
-        values[step.out] = apply(program, step, values, len(images), dtype)
+    for i, (step, positions) in enumerate(order):
+        out = program.values[step.out]
+        if isinstance(positions, slice):
+            values[step.out] = apply(step, values, len(images), out.positions, out.channels, dtype)
+        else:
+            for v in scans[step.out].values if i == first[scans[step.out]] else ():
+                shape = (len(images), out.positions, program.values[v].channels)
+                values[v] = torch.full(shape, torch.nan, dtype=dtype)  # what reads a generation that is to come shows
+            part = at_positions(step, positions)
+            values[step.out][:, positions] = apply(part, values, len(images), len(positions), out.channels, dtype)
         for value in {r.value for r in reads_of(step)} - keep:
             if last_use[value] == i:
                 del values[value]
@@ -54,20 +68,21 @@ def condition_table(condition: Tensor) -> Tensor:
     return condition.flatten(2).transpose(1, 2) if condition.dim() > 2 else condition[:, None, :]
 
 
-def apply(program: Program, step: Step, values: dict[int, Tensor], batch: int, dtype: torch.dtype) -> Tensor:
-    """One step at all positions.  # [B, positions, channels]"""
-    out = program.values[step.out]
+def apply(
+    step: Step, values: dict[int, Tensor], batch: int, positions: int, channels: int, dtype: torch.dtype
+) -> Tensor:
+    """One step at all of its positions.  # [B, positions, channels]"""
     match step:
         case Linear():
-            total = constant(step.bias, dtype).expand(batch, -1, out.channels).clone()
+            total = constant(step.bias, dtype).expand(batch, -1, channels).clone()
             for tap in step.taps:
                 rows = take(values, tap.read).flatten(0, 1)
-                total.view(-1, out.channels).addmm_(rows, torch.from_numpy(tap.weight).to(dtype))
+                total.view(-1, channels).addmm_(rows, torch.from_numpy(tap.weight).to(dtype))
             return total
         case Pointwise():
             args = [take(values, a) if isinstance(a, Read) else constant(a, dtype) for a in step.args]
             result: Tensor = TORCH_OPS[step.op](*args)
-            return result.to(dtype).expand(batch, out.positions, out.channels)
+            return result.to(dtype).expand(batch, positions, channels)
         case Lookup():
             table = torch.from_numpy(step.table).to(dtype)
             index = take(values, step.index)[..., 0].long()
@@ -75,7 +90,7 @@ def apply(program: Program, step: Step, values: dict[int, Tensor], batch: int, d
         case Reduce():
             return reduce(step.kind, torch.cat([take(values, r) for r in step.reads], 2), step.eps)
         case Copy():
-            total = torch.full((batch, out.positions, out.channels), torch.nan, dtype=dtype)
+            total = torch.full((batch, positions, channels), torch.nan, dtype=dtype)
             for start, piece in zip(step.starts, step.pieces, strict=True):
                 if isinstance(piece, Constant):
                     rows = constant(piece, dtype)

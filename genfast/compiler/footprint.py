@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from genfast.compiler.builder import Opaque
-from genfast.compiler.program import Lookup, Pointwise, Program, Read, Step, reads_of
+from genfast.compiler.program import Lookup, Pointwise, Program, Read, Step, in_order, reads_of
 
 NEVER = np.int64(-1)
 
@@ -27,13 +27,13 @@ def latest(program: Program, times: Sequence[np.ndarray]) -> list[np.ndarray]:
     last = [np.full(v.positions, NEVER) for v in program.values]
     for value, time in zip(program.inputs, times, strict=True):
         last[value][:] = time
-    for step in program.steps:
+    for step, positions in in_order(program):
         out = last[step.out]
         for read in reads(step):
             if isinstance(step, Opaque):
                 out[:] = max(out.max(initial=NEVER), gather(last[read.value], read.at).max(initial=NEVER))
             else:
-                np.maximum(out, gather(last[read.value], read.at), out=out)
+                out[positions] = np.maximum(out[positions], gather(last[read.value], read.at[positions]))
     return last
 
 
@@ -56,12 +56,12 @@ def needed(program: Program, start: list[np.ndarray] | None = None) -> list[np.n
         need = [np.zeros(v.positions, bool) for v in program.values]
         for draw in program.draws:
             need[draw.params.value][draw.params.at[draw.params.at >= 0]] = True
-    for step in reversed(program.steps):
-        wanted = need[step.out]
+    for step, positions in reversed(list(in_order(program))):
+        wanted = need[step.out][positions]
         if not wanted.any():
             continue
         for read in reads(step):
-            at = read.at if isinstance(step, Opaque) else read.at[wanted]
+            at = read.at if isinstance(step, Opaque) else read.at[positions][wanted]
             need[read.value][at[at >= 0]] = True
     return need
 

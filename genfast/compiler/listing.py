@@ -22,6 +22,7 @@ from genfast.compiler.program import (
     Read,
     Reduce,
     Step,
+    scan_of,
 )
 
 
@@ -33,7 +34,13 @@ def list_program(program: Program) -> str:
         lines.append(line(program, value, f"levels of channel {c}"))
     for i, value in enumerate(program.conditions):
         lines.append(line(program, value, f"condition {i}"))
-    lines += [line(program, step.out, describe(program, step)) for step in program.steps]
+    scans, before = scan_of(program), None
+    for step in program.steps:
+        scan = scans.get(step.out)
+        if scan is not None and scan is not before:
+            lines.append(f"scan of v{scan.values[0]} to v{scan.values[-1]} in {len(scan.waves)} generations:")
+        before = scan
+        lines.append(line(program, step.out, describe(program, step)))
     for c, draw in enumerate(program.draws):
         lines.append(f"draw channel {c} from {operand(program, draw.params)}")
     return "\n".join([*lines, *(f"note: {note}" for note in program.notes)])

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from genfast.compiler.program import Constant, Copy, Linear, Lookup, Program, Read, Reduce
+from genfast.compiler.program import Constant, Copy, Linear, Lookup, Program, Read, Reduce, Scan
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,22 +48,25 @@ class Kernel:
 
     With a head, register 0 is its result (head.out says which value that is; it is stored only if ``stores`` says so);
     the instructions make the next registers, in order. A position q of the kernel is position q of every value it
-    stores, and indexes every table in it.
+    stores, and indexes every table in it. scan: the one whose steps are in it; then it may read earlier positions of
+    what it stores itself.
     """
 
     name: str
     head: Linear | Lookup | Reduce | Copy | None
     body: tuple[Instruction, ...]
     stores: tuple[Store, ...]
+    scan: Scan | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
     """A program, scheduled.
 
-    kernels: in an order in which they can run within a tick.
-    launch_tick, launch_kernel, launch_begin, launch_end: int32 [L], sorted by tick, then kernel: launch i computes
-    positions order[k][begin:end] of kernel k.
+    kernels: in an order in which they can run within a tick; those of a scan, which read each other, stand together.
+    launch_tick, launch_kernel, launch_begin, launch_end: int32 [L], in the order in which they run: launch i computes
+    positions order[k][begin:end] of kernel k. Sorted by tick, then kernel; but the kernels of a scan take turns in a
+    tick as often as their cells wait for each other.
     slots[v]: int32 [positions of v], the slot in value v's cache that holds a position (-1: never needed). Slots are
     used again as soon as nothing will read them. slot_count[v]: how many there are.
     draw_tick: int32 [C, H * W].

@@ -6,12 +6,16 @@ the vector at position q of one value from vectors of earlier values, found thro
 position it takes. Padding, shifts, crops, strides, dilation and upsampling are nothing but tables, so nothing
 is ever moved, and one step can be computed at any one position by itself.
 
+A recurrence needs nothing more: its steps read *earlier positions* of values that they make themselves. Such steps are
+a *scan*, which says what is earlier; whatever walks through a program goes through ``in_order``, which knows.
+
 Everything is a plain frozen dataclass; ``str(program)`` is a listing.
 """
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -42,7 +46,8 @@ class Value:
 class Read:
     """Channels start .. start + width - 1 of a value; for position q of the reader, those at position at[q].
 
-    at[q] = -1: nothing is there; a Linear takes zeros (padding), any other step does not exist at q.
+    at[q] = -1: nothing is there; a Linear takes zeros (padding), and so does a Pointwise, any other step does not exist
+    at q.
     """
 
     value: int
@@ -117,6 +122,49 @@ class Copy:
 Step = Linear | Pointwise | Lookup | Reduce | Copy
 
 
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A recurrence: steps that read earlier positions of values that they make themselves.
+
+    values: what these steps make. The steps stand next to each other in the program, and have as many positions as
+    ``generation``: a step at q reads the values of its own scan only at positions of a smaller generation, or of the
+    same one if an earlier step makes them. Nothing is asked of what it reads from outside.
+    """
+
+    values: tuple[int, ...]
+    generation: Table
+
+    @cached_property
+    def waves(self) -> tuple[np.ndarray, ...]:
+        """The positions of each generation, in the order of the generations."""
+        order = np.argsort(self.generation, kind="stable")
+        cuts = np.flatnonzero(np.diff(self.generation[order])) + 1
+        return tuple(np.split(order, cuts)) if len(order) else ()
+
+
+Positions = np.ndarray | slice
+
+
+def walk(scans: Sequence[Scan | None]) -> Iterator[tuple[int, Positions]]:
+    """Items in an order in which they can be computed, each with the positions to compute.
+
+    scans: for each item the scan that it belongs to, or None: such an item comes with all its positions. Items of one
+    scan, which stand next to each other, come generation by generation.
+    """
+    begin = 0
+    while begin < len(scans):
+        scan, end = scans[begin], begin + 1
+        if scan is None:
+            yield begin, slice(None)
+        else:
+            while end < len(scans) and scans[end] is scan:
+                end += 1
+            for wave in scan.waves:
+                for item in range(begin, end):
+                    yield item, wave
+        begin = end
+
+
 def reads_of(step: Step) -> Iterator[Read]:
     """Every read of a step."""
     match step:
@@ -157,11 +205,46 @@ class Program:
     steps: tuple[Step, ...]
     draws: tuple[Draw, ...]  # one per channel
     notes: tuple[str, ...] = field(default=())
+    scans: tuple[Scan, ...] = field(default=())
 
     def __str__(self) -> str:
         from genfast.compiler.listing import list_program
 
         return list_program(self)
+
+
+def scan_of(program: Program) -> dict[int, Scan]:
+    """The scan that makes each value that one makes."""
+    return {value: scan for scan in program.scans for value in scan.values}
+
+
+def in_order(program: Program) -> Iterator[tuple[Step, Positions]]:
+    """The steps in an order in which they can be computed, each with the positions to compute (see ``walk``)."""
+    scans = scan_of(program)
+    for i, positions in walk([scans.get(step.out) for step in program.steps]):
+        yield program.steps[i], positions
+
+
+def at_positions(step: Step, positions: Positions) -> Step:
+    """The step that computes only some of the positions, and numbers them anew."""
+    if isinstance(positions, slice):
+        return step
+
+    def fewer(x: Read | Constant) -> "Read | Constant":
+        return replace(x, at=x.at[positions]) if isinstance(x, Read) else replace(x, which=x.which[positions])
+
+    match step:
+        case Linear():
+            taps = tuple(replace(tap, read=fewer(tap.read)) for tap in step.taps)  # type: ignore[arg-type]
+            return replace(step, taps=taps, bias=fewer(step.bias))  # type: ignore[arg-type]
+        case Pointwise():
+            return replace(step, args=tuple(map(fewer, step.args)))
+        case Lookup():
+            return replace(step, index=fewer(step.index))  # type: ignore[arg-type]
+        case Reduce():
+            return replace(step, reads=tuple(map(fewer, step.reads)))  # type: ignore[arg-type]
+        case Copy():
+            return replace(step, pieces=tuple(map(fewer, step.pieces)))
 
 
 def structure(program: Program) -> bytes:
@@ -172,6 +255,8 @@ def structure(program: Program) -> bytes:
         digest.update(f"{type(step).__name__} {step.out} {kind}".encode())
         for read in reads_of(step):
             digest.update(f"{read.value} {read.start} {read.width}".encode() + read.at.tobytes())
+    for scan in program.scans:
+        digest.update(repr(scan.values).encode() + scan.generation.tobytes())
     for draw in program.draws:
         digest.update(f"{draw.params.value} {draw.params.start}".encode() + draw.params.at.tobytes())
     return digest.digest()

@@ -7,19 +7,24 @@ a row at a time, and a stack that reads the pixel to its left runs pixel by pixe
 A network with a small reach to the right lets several rows be under way at once: a *wavefront*. With slope s a row
 starts s pixels behind the row above it. Then a launch has several positions, and the weights are read from memory
 that many times less often.
+
+The kernels of a scan read each other. Within a tick they take turns, as often as their cells wait for each other; and
+a product that is needed only for the next row waits for all of that row.
 """
 
 import heapq
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from genfast.compiler.footprint import gather, latest, needed
 from genfast.compiler.fuse import fuse
 from genfast.compiler.plan import Kernel, Plan
-from genfast.compiler.program import Linear, Program, Read, reads_of
+from genfast.compiler.program import Linear, Program, Read, reads_of, walk
 
 PROLOGUE = -1
+NOBODY = np.iinfo(np.int64).max
 
 
 def draw_ticks(image_shape: tuple[int, int, int], slope: int) -> np.ndarray:
@@ -70,47 +75,131 @@ def kernel_reads(kernel: Kernel) -> list[Read]:
 def weight_traffic(program: Program, kernels: Sequence[Kernel], slope: int) -> int:
     """Weights that a whole image reads, every launch once over all of its kernel's."""
     total = 0
-    for kernel, ticks in zip(kernels, run_ticks(program, kernels, slope), strict=True):
+    for kernel, runs in zip(kernels, run_ticks(program, kernels, slope), strict=True):
         if isinstance(kernel.head, Linear):
             weights = sum(tap.weight.size for tap in kernel.head.taps)
-            total += len(np.unique(ticks[ticks >= PROLOGUE])) * weights
+            used = runs.tick >= PROLOGUE
+            total += len(np.unique(np.stack([runs.tick, runs.turn], 1)[used], axis=0)) * weights
     return total
 
 
-def run_ticks(program: Program, kernels: Sequence[Kernel], slope: int) -> list[np.ndarray]:
-    """When each kernel computes each of its positions; -2 for never.  # int64 [positions] for each kernel"""
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """When a kernel computes each of its positions.
+
+    tick: -2 for never. turn: within the tick, how many times before the kernels of its scan have had theirs.
+    """
+
+    tick: np.ndarray  # int64 [positions]
+    turn: np.ndarray
+
+
+def makers(kernels: Sequence[Kernel]) -> dict[int, int]:
+    """The kernel that stores each value that one stores."""
+    return {store.value: k for k, kernel in enumerate(kernels) for store in kernel.stores}
+
+
+def units(kernels: Sequence[Kernel]) -> list[range]:
+    """Kernels that take turns: all of a scan, or one by itself."""
+    out: list[range] = []
+    for k, kernel in enumerate(kernels):
+        if out and kernel.scan is not None and kernels[k - 1].scan is kernel.scan:
+            out[-1] = range(out[-1].start, k + 1)
+        else:
+            out.append(range(k, k + 1))
+    return out
+
+
+def run_ticks(program: Program, kernels: Sequence[Kernel], slope: int) -> list[Runs]:
     draw = draw_ticks(program.image_shape, slope)
     ready = ready_ticks(program, kernels, draw)
-    maker = {store.value: k for k, kernel in enumerate(kernels) for store in kernel.stores}
-    never = np.iinfo(np.int64).max
-    wanted = [np.full(len(r), never) for r in ready]
-    for c, d in enumerate(program.draws):
-        if d.params.value in maker:
-            np.minimum.at(wanted[maker[d.params.value]], d.params.at, draw[c] - 1)
-    runs: list[np.ndarray] = [np.zeros(0)] * len(kernels)
-    for k in reversed(range(len(kernels))):
-        runs[k] = together(ready[k], wanted[k])
-        used = runs[k] > PROLOGUE - 1
-        for read in kernel_reads(kernels[k]):
-            if read.value in maker:
-                at, tick = read.at[used], runs[k][used]
-                np.minimum.at(wanted[maker[read.value]], at[at >= 0], tick[at >= 0])
-    return runs
+    if program.scans:
+        late = deadlines(program, kernels, draw)
+        ready = ready_ticks(program, kernels, draw, whole_rows(program, kernels, ready, late))
+    maker = makers(kernels)
+    wanted = wanted_by_draws(program, kernels, draw)
+    ticks: list[np.ndarray] = [np.zeros(0)] * len(kernels)
+    turn = [np.zeros(len(r), np.int64) for r in ready]
+    for unit in reversed(units(kernels)):
+        inner = inner_reads(kernels, unit, maker)
+        for k, tick in zip(unit, Together(kernels, unit, inner, ready, wanted).ticks(), strict=True):
+            ticks[k] = tick
+        for k in unit:
+            used = ticks[k] >= PROLOGUE
+            for read in kernel_reads(kernels[k]):
+                if read.value in maker and maker[read.value] not in unit:
+                    earliest(wanted[maker[read.value]], read.at[used], ticks[k][used])
+        if kernels[unit.start].scan is not None:
+            take_turns(kernels, unit, inner, ticks, turn)
+            for k in unit:
+                turn[k] = with_its_row(program, kernels[k], ticks[k], turn[k])
+            take_turns(kernels, unit, inner, ticks, turn)
+    return [Runs(*both) for both in zip(ticks, turn, strict=True)]
 
 
-def ready_ticks(program: Program, kernels: Sequence[Kernel], draw: np.ndarray) -> list[np.ndarray]:
-    """The first tick at which each kernel can compute each position: that of the last draw it reads."""
+def earliest(times: np.ndarray, at: np.ndarray, time: np.ndarray) -> None:
+    """times[at] becomes ``time`` where that is earlier; not for at = -1."""
+    np.minimum.at(times, at[at >= 0], time[at >= 0])
+
+
+def ready_ticks(
+    program: Program, kernels: Sequence[Kernel], draw: np.ndarray, not_before: Sequence[np.ndarray] | None = None
+) -> list[np.ndarray]:
+    """The first tick at which each kernel can compute each position: that of the last draw it reads.
+
+    not_before: for each kernel ticks before which it shall not.
+    """
     time = {v: draw[c] for c, v in enumerate(program.inputs)}
     time |= {v: np.full(program.values[v].positions, PROLOGUE) for v in program.conditions}
     out = []
-    for kernel in kernels:
+    for k, kernel in enumerate(kernels):
         n = positions_of(program, kernel)
-        ready = np.full(n, PROLOGUE, np.int64)
-        for read in kernel_reads(kernel):
-            np.maximum(ready, gather(time[read.value], read.at), out=ready)
-        out.append(ready)
-        for store in kernel.stores:
-            time[store.value] = ready
+        out.append(np.full(n, PROLOGUE, np.int64) if not_before is None else not_before[k].copy())
+        time |= {store.value: out[k] for store in kernel.stores}
+    for k, positions in walk([kernel.scan for kernel in kernels]):
+        for read in kernel_reads(kernels[k]):
+            out[k][positions] = np.maximum(out[k][positions], gather(time[read.value], read.at[positions]))
+    return out
+
+
+def wanted_by_draws(program: Program, kernels: Sequence[Kernel], draw: np.ndarray) -> list[np.ndarray]:
+    """The tick before the first draw that takes each position of each kernel; NOBODY where none does."""
+    wanted = [np.full(positions_of(program, kernel), NOBODY) for kernel in kernels]
+    maker = makers(kernels)
+    for c, d in enumerate(program.draws):
+        if d.params.value in maker:
+            np.minimum.at(wanted[maker[d.params.value]], d.params.at, draw[c] - 1)
+    return wanted
+
+
+def deadlines(program: Program, kernels: Sequence[Kernel], draw: np.ndarray) -> list[np.ndarray]:
+    """The last tick at which each position of each kernel can be computed without a draw waiting for it."""
+    late = wanted_by_draws(program, kernels, draw)
+    maker = makers(kernels)
+    for k, positions in reversed(list(walk([kernel.scan for kernel in kernels]))):
+        for read in kernel_reads(kernels[k]):
+            if read.value in maker:
+                earliest(late[maker[read.value]], read.at[positions], late[k][positions])
+    return late
+
+
+def whole_rows(
+    program: Program, kernels: Sequence[Kernel], ready: list[np.ndarray], late: list[np.ndarray]
+) -> list[np.ndarray]:
+    """Lets the products of a scan wait until they can be computed for a whole row of the image, where that is in time.
+
+    Returns ticks before which a kernel shall not compute its positions.
+    """
+    height = program.image_shape[1]
+    out = []
+    for k, kernel in enumerate(kernels):
+        wait = np.full(len(ready[k]), PROLOGUE, np.int64)
+        if kernel.scan is not None and isinstance(kernel.head, Linear) and len(wait) % height == 0:  # wider maps, too
+            alive = late[k] < NOBODY
+            last = np.where(alive, ready[k], PROLOGUE).reshape(height, -1).max(1, keepdims=True)
+            in_time = (last <= late[k].reshape(height, -1)).all(1, keepdims=True)
+            wait = np.where(in_time, last, PROLOGUE).repeat(len(wait) // height)
+        out.append(wait)
     return out
 
 
@@ -118,47 +207,115 @@ def positions_of(program: Program, kernel: Kernel) -> int:
     return program.values[kernel.stores[0].value].positions
 
 
-def together(ready: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """When to compute each cell: at the first tick at which one is wanted, with all that are ready; and so on.
+def inner_reads(
+    kernels: Sequence[Kernel], unit: range, maker: dict[int, int]
+) -> dict[int, list[tuple[int, np.ndarray]]]:
+    """For each kernel of a unit what it reads of the unit: (kernel that makes it, at)."""
+    return {
+        k: [(maker[r.value], r.at) for r in kernel_reads(kernels[k]) if maker.get(r.value, -1) in unit] for k in unit
+    }
 
-    Cells that wait for no draw run in the prologue. Cells that nobody wants never run (-2).
+
+class Together:
+    """When to compute each cell of some kernels: at the first tick at which one is wanted, with all that are ready.
+
+    So every kernel of which a cell is wanted computes all that it can, and wants what these read of the kernels that
+    take turns with it. Cells that wait for no draw run in the prologue. Cells that nobody wants never run (-2).
     """
-    run = np.full(len(ready), PROLOGUE - 1, np.int64)
-    alive = wanted < np.iinfo(np.int64).max
-    run[alive & (ready <= PROLOGUE)] = PROLOGUE
-    by_ready = [int(q) for q in np.argsort(ready, kind="stable") if alive[q] and ready[q] > PROLOGUE]
-    by_wanted = [int(q) for q in np.argsort(wanted, kind="stable") if alive[q] and ready[q] > PROLOGUE]
-    ready_list, wanted_list = ready.tolist(), wanted.tolist()
-    done = [False] * len(ready)
-    i = 0
-    for q in by_wanted:
-        if done[q]:
-            continue
-        tick = wanted_list[q]
-        while i < len(by_ready) and ready_list[by_ready[i]] <= tick:
-            done[by_ready[i]] = True
-            run[by_ready[i]] = tick
-            i += 1
-    return run
+
+    def __init__(
+        self, kernels: Sequence[Kernel], unit: range, inner: dict[int, list[tuple[int, np.ndarray]]],
+        ready: list[np.ndarray], wanted: list[np.ndarray],
+    ) -> None:  # fmt: skip
+        self.unit, self.inner, self.ready, self.wanted = unit, inner, ready, wanted
+        alive = {k: wanted[k] < NOBODY for k in unit}
+        scan = kernels[unit.start].scan
+        if scan is not None:
+            for i, wave in reversed(list(walk([scan] * len(unit)))):
+                for maker, at in inner[unit[i]]:
+                    read = at[wave][alive[unit[i]][wave]]
+                    alive[maker][read[read >= 0]] = True
+        self.tick = {k: np.where(alive[k] & (ready[k] <= PROLOGUE), PROLOGUE, PROLOGUE - 1) for k in unit}
+        self.queue = {}  # positions that wait for draws, by when they are ready; and these ticks
+        for k in unit:
+            waiting = np.flatnonzero(alive[k] & (ready[k] > PROLOGUE))
+            waiting = waiting[np.argsort(ready[k][waiting], kind="stable")]
+            self.queue[k] = waiting, ready[k][waiting]
+        self.next = dict.fromkeys(unit, 0)
+
+    def ticks(self) -> list[np.ndarray]:
+        wishes = []
+        for k in self.unit:
+            outside = self.queue[k][0][self.wanted[k][self.queue[k][0]] < NOBODY]
+            wishes += [(tick, k, q) for tick, q in zip(self.wanted[k][outside].tolist(), outside.tolist(), strict=True)]
+        for tick, k, q in sorted(wishes):
+            if self.tick[k][q] < PROLOGUE:
+                self._compute(k, tick)
+        return [self.tick[k] for k in self.unit]
+
+    def _compute(self, kernel: int, tick: int) -> None:
+        wanted = [kernel]
+        while wanted:
+            k = wanted.pop()
+            positions, ready = self.queue[k]
+            begin, end = self.next[k], int(np.searchsorted(ready, tick, side="right"))
+            if begin >= end:
+                continue
+            self.next[k] = end
+            self.tick[k][positions[begin:end]] = tick
+            for maker, at in self.inner[k]:
+                read = at[positions[begin:end]]
+                if (self.tick[maker][read[read >= 0]] < PROLOGUE).any():
+                    wanted.append(maker)
+
+
+def take_turns(
+    kernels: Sequence[Kernel], unit: range, inner: dict[int, list[tuple[int, np.ndarray]]], ticks: list[np.ndarray],
+    turn: list[np.ndarray],
+) -> None:  # fmt: skip
+    """Which turn of its tick each cell of a scan belongs to: one after those that it reads of a kernel that comes no
+    earlier. Cells of one turn do not read each other, but for those of kernels that come earlier."""
+    for i, wave in walk([kernels[k].scan for k in unit]):
+        k = unit[i]
+        for maker, at in inner[k]:
+            read = at[wave]
+            same = (read >= 0) & (ticks[maker][read] == ticks[k][wave])
+            after = np.where(same, turn[maker][read] + (maker >= k), 0)
+            turn[k][wave] = np.maximum(turn[k][wave], after)
+
+
+def with_its_row(program: Program, kernel: Kernel, tick: np.ndarray, turn: np.ndarray) -> np.ndarray:
+    """Turns before which a kernel shall not compute its cells: what a product computes of a row in one tick waits for
+    the last of it. Anything else waits for nobody."""
+    height = program.image_shape[1]
+    if not isinstance(kernel.head, Linear) or kernel.body or len(turn) % height:
+        return np.zeros_like(turn)
+    ticks, turns = tick.reshape(height, -1), turn.reshape(height, -1)
+    same = ticks[:, :, None] == ticks[:, None, :]
+    return np.where(same, turns[:, None, :], 0).max(2).reshape(-1)
 
 
 def make_plan(program: Program, kernels: tuple[Kernel, ...], slope: int) -> Plan:
     draw = draw_ticks(program.image_shape, slope)
     runs = run_ticks(program, kernels, slope)
-    orders, launches = [], []
-    for k, ticks in enumerate(runs):
-        order = np.argsort(ticks, kind="stable")
-        order = order[ticks[order] >= PROLOGUE]
-        orders.append(order.astype(np.int32))
-        cuts = np.flatnonzero(np.diff(ticks[order])) + 1
-        if len(order):
-            for begin, end in zip([0, *cuts], [*cuts, len(order)], strict=True):
-                launches.append((int(ticks[order[begin]]), k, int(begin), int(end)))
-    table = np.array(sorted(launches), np.int32).reshape(-1, 4)
-    slots, counts = assign_slots(program, kernels, runs, draw)
+    orders: list[np.ndarray] = [np.zeros(0, np.int32)] * len(kernels)
+    launches = []  # (tick, unit, turn, kernel, begin, end)
+    for u, unit in enumerate(units(kernels)):
+        for k in unit:
+            tick, turn = runs[k].tick, runs[k].turn
+            order = np.lexsort((turn, tick))
+            order = order[tick[order] >= PROLOGUE]
+            orders[k] = order.astype(np.int32)
+            cuts = np.flatnonzero((np.diff(tick[order]) != 0) | (np.diff(turn[order]) != 0)) + 1
+            if len(order):
+                for begin, end in zip([0, *cuts], [*cuts, len(order)], strict=True):
+                    q = order[begin]
+                    launches.append((int(tick[q]), u, int(turn[q]), k, int(begin), int(end)))
+    table = np.array(sorted(launches), np.int32).reshape(-1, 6)
+    slots, counts = assign_slots(program, kernels, [r.tick for r in runs], draw)
     return Plan(
-        program, slope, int(draw.max()) + 1, kernels, tuple(orders), table[:, 0].copy(), table[:, 1].copy(),
-        table[:, 2].copy(), table[:, 3].copy(), tuple(slots), tuple(counts), draw.astype(np.int32),
+        program, slope, int(draw.max()) + 1, kernels, tuple(orders), table[:, 0].copy(), table[:, 3].copy(),
+        table[:, 4].copy(), table[:, 5].copy(), tuple(slots), tuple(counts), draw.astype(np.int32),
     )  # fmt: skip
 
 

@@ -58,7 +58,7 @@ def _forward(
     if BACKENDS[backend] == "cpu":
         out: lstm.Outputs = torch.ops.genfast.diagonal_lstm_cpu(x, weight, h0, c0, reverse, keep)
         return out
-    return lstm.reference_outputs(x, reference.forward(x, weight, h0, c0, reverse), keep)
+    return lstm.reference_outputs(reference.forward, x, weight, h0, c0, reverse, keep=keep)
 
 
 def _backward(
@@ -75,7 +75,7 @@ def _backward(
     if BACKENDS[backend] == "cpu":
         out: lstm.Gradients = torch.ops.genfast.diagonal_lstm_bwd_cpu(grad, h, gates, c, weight, h0, c0, reverse)
         return out
-    return lstm.reference_gradients(reference.backward(grad, h, gates, c, weight, h0, c0, reverse))
+    return lstm.reference_gradients(reference.backward, grad, h, gates, c, weight, h0, c0, reverse)
 
 
 _library.impl("diagonal_lstm", _forward, "CompositeExplicitAutograd")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from genfast.kernels.lstm.reference import wide
+from genfast.ops.autocast import without_autocast
 from genfast.ops.layout import empty_as
 
 Outputs = tuple[Tensor, Tensor, Tensor]  # h, and for backward the gates after their nonlinearity and the cells
@@ -58,17 +59,19 @@ def fake_gradients(gates: Tensor, weight: Tensor, h0: Tensor, c0: Tensor) -> Gra
     return dx, weight.new_empty(weight.shape), h0.new_empty(h0.shape), c0.new_empty(c0.shape)
 
 
-def reference_outputs(x: Tensor, computed: Outputs, keep: bool) -> Outputs:
-    """What the reference computed, in the memory formats of every backend."""
+def reference_outputs(forward: Any, x: Tensor, *args: Any, keep: bool) -> Outputs:
+    """What the reference's ``forward(x, *args)`` computes, in the memory formats of every backend."""
+    with without_autocast(x.device.type):
+        computed = forward(x, *args)
     out = fake_outputs(x, keep)
-    for to, value in zip(out, computed, strict=True):
-        if to is out[0] or keep:
-            to.copy_(value)
+    for to, value in zip(out if keep else out[:1], computed, strict=keep):
+        to.copy_(value)
     return out
 
 
-def reference_gradients(computed: Gradients) -> Gradients:
-    dx, *others = computed
+def reference_gradients(backward: Any, grad: Tensor, *args: Any) -> Gradients:
+    with without_autocast(grad.device.type):
+        dx, *others = backward(grad, *args)
     return dx.contiguous(memory_format=torch.channels_last), others[0], others[1], others[2]
 
 

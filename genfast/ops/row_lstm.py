@@ -53,7 +53,7 @@ def _forward(x: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, keep: bool, back
     if BACKENDS[backend] == "cpu":
         out: lstm.Outputs = torch.ops.genfast.row_lstm_cpu(x, weight, h0, c0, keep)
         return out
-    return lstm.reference_outputs(x, reference.forward(x, weight, h0, c0), keep)
+    return lstm.reference_outputs(reference.forward, x, weight, h0, c0, keep=keep)
 
 
 def _backward(
@@ -62,7 +62,7 @@ def _backward(
     if BACKENDS[backend] == "cpu":
         out: lstm.Gradients = torch.ops.genfast.row_lstm_bwd_cpu(grad, h, gates, c, weight, h0, c0)
         return out
-    return lstm.reference_gradients(reference.backward(grad, h, gates, c, weight, h0, c0))
+    return lstm.reference_gradients(reference.backward, grad, h, gates, c, weight, h0, c0)
 
 
 _library.impl("row_lstm", _forward, "CompositeExplicitAutograd")

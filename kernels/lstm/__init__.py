@@ -7,6 +7,6 @@
 reference.py   the cell in plain PyTorch, and its derivative
 scan.h         an image as lines of pixels: rows, or diagonals
 cell.h         the cell for a vector of hidden channels
-cpu.h/.cpp     the scan of a few images over kernels/tap_gemm, once per instruction set; forward.h and backward.h are its two
-               halves, layout.h says where packed weights lie
+cpu.h/.cpp     the scan of a few images over kernels/tap_gemm, once per instruction set: forward.h and backward.h are
+               its halves, layout.h says where packed weights lie
 """

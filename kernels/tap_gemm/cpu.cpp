@@ -16,6 +16,10 @@ constexpr int kPanel = kVectors * kLanes<T>;
 constexpr int kFewRows = 3;
 template <int V>
 constexpr int kTileRows = V == 1 ? GENFAST_NARROW_TILE_ROWS : V == kVectors ? GENFAST_TILE_ROWS : kFewRows;
+// Rows anywhere need a pointer each, and x86 has fifteen registers for them and for everything else.
+constexpr int kMostPointers = 9;
+template <int V>
+constexpr int kScatteredRows = kTileRows<V> < kMostPointers ? kTileRows<V> : kMostPointers;
 
 // Keeps a sum in a register of its own between two steps. Left alone, the compiler overlaps steps until it runs out of
 // registers, and one sum that goes through memory makes all wait. Where the tile itself fills the registers there is nothing to
@@ -31,17 +35,18 @@ GENFAST_INLINE void keep_in_register(V& sum) {
 template <int R, int V>
 constexpr bool kFillsRegisters = GENFAST_VECTOR_BYTES < 64 && R * V >= 12;
 
-// Rows of a are pixels: k is contiguous. With many rows every third has a pointer of its own, and the two after it are one and
-// two row lengths further on, which x86 addresses for free; left alone, the compiler keeps a pointer for every row and spills.
+// Rows of a are pixels: k is contiguous. Rows a constant length apart: with many of them every third has a pointer of its own,
+// and the two after it are one and two row lengths further on, which x86 addresses for free; left alone, the compiler keeps a
+// pointer for every row and spills.
 template <class T, int R>
-struct RowPointers {
+struct SpacedRows {
   static constexpr int kShare = R <= 6 ? 1 : 3, kPointers = (R + kShare - 1) / kShare;
   const T* base[kPointers];
   ptrdiff_t row;
-  GENFAST_INLINE RowPointers(const T* a, ptrdiff_t a_row) : row(a_row) {
+  GENFAST_INLINE SpacedRows(const TapGemm<T>& g, int64_t t, int64_t m) : row(g.taps[t].a_row) {
 #pragma GCC unroll 8
     for (int i = 0; i < kPointers; i++) {
-      base[i] = a + kShare * i * a_row;
+      base[i] = g.a + g.taps[t].a + (m + kShare * i) * row;
       asm("" : "+r"(base[i]));
     }
   }
@@ -49,6 +54,31 @@ struct RowPointers {
   GENFAST_INLINE void advance(ptrdiff_t k) {
 #pragma GCC unroll 8
     for (int i = 0; i < kPointers; i++) base[i] += k;
+  }
+  GENFAST_INLINE static bool absent(const TapGemm<T>&, int64_t, int64_t) { return false; }
+};
+
+template <class T, int R>
+struct ScatteredRows {
+  const T* base[R];
+  GENFAST_INLINE ScatteredRows(const TapGemm<T>& g, int64_t t, int64_t m) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) {
+      base[r] = g.at[t * g.rows + m + r];
+      asm("" : "+r"(base[r]));
+    }
+  }
+  GENFAST_INLINE T at(int r, int k) const { return base[r][k]; }
+  GENFAST_INLINE void advance(ptrdiff_t k) {
+#pragma GCC unroll 16
+    for (int r = 0; r < R; r++) base[r] += k;
+  }
+  // Whether no row of the tile has anything at this tap.
+  GENFAST_INLINE static bool absent(const TapGemm<T>& g, int64_t t, int64_t m) {
+    const T* const* at = g.at + t * g.rows + m;
+    for (int r = 0; r < R; r++)
+      if (at[r] != g.nothing) return false;
+    return true;
   }
 };
 
@@ -101,14 +131,14 @@ constexpr int64_t kShares = 4 * kVectors * GENFAST_VECTOR_BYTES / 64 / kAhead;
 // The two summations are functions of their own, with nothing else in them: with the epilogue in the same function the compiler
 // spills accumulators inside the loop, which costs a third of the speed. Every loop over acc is unrolled, or it would live in
 // memory.
-template <class T, int R, int V>
+template <class T, int R, int V, template <class, int> class Rows>
 __attribute__((noinline)) void sum_rows_of_pixels(const TapGemm<T>& g, int64_t m, const char* ahead, T* sums) {
   typename Vector<T>::type acc[R][V] = {};
   for (int64_t t = 0; t < g.num_taps; t++) {
-    const Tap& tap = g.taps[t];
-    RowPointers<T, R> a(g.a + tap.a + m * tap.a_row, tap.a_row);
-    const T* w = g.w + tap.w * g.w_k;
-    int64_t k = tap.depth;
+    if (Rows<T, R>::absent(g, t, m)) continue;
+    Rows<T, R> a(g, t, m);
+    const T* w = g.w + g.taps[t].w * g.w_k;
+    int64_t k = g.taps[t].depth;
     for (; k >= 4; k -= 4) {
 #pragma GCC unroll 4
       for (int u = 0; u < 4; u++) {
@@ -157,12 +187,14 @@ template <class T, int R, int V>
 void tile(const TapGemm<T>& g, int64_t m, const char* ahead) {
   constexpr int kColumns = V * kLanes<T>;
   alignas(64) T sums[R * kColumns];
-  if constexpr (V > kVectors)
-    sum_rows_of_pixels<T, R, V>(g, m, ahead, sums);
-  else if (g.a_k == 1)
-    sum_rows_of_pixels<T, R, V>(g, m, ahead, sums);
-  else
-    sum_columns_of_channels<T, R, V>(g, m, sums);
+  constexpr bool scatters = R <= kScatteredRows<V>, columns = V <= kVectors;
+  if (scatters && g.at) {
+    if constexpr (scatters) sum_rows_of_pixels<T, R, V, ScatteredRows>(g, m, ahead, sums);
+  } else if (!columns || g.a_k == 1) {
+    sum_rows_of_pixels<T, R, V, SpacedRows>(g, m, ahead, sums);
+  } else {
+    if constexpr (columns) sum_columns_of_channels<T, R, V>(g, m, sums);
+  }
   for (int64_t r = 0; r < R; r++) {
     const T* sum = sums + r * kColumns;
     T* to = g.out + (m + r) * g.out_row;
@@ -183,7 +215,7 @@ GENFAST_INLINE void tile_of(int64_t rows, const TapGemm<T>& g, int64_t m, const 
 // Rows are split evenly: 32 rows in tiles of at most 14 are 11 + 11 + 10, not 14 + 14 + 4.
 template <class T, int V>
 GENFAST_INLINE void tiles(const TapGemm<T>& g) {
-  const int64_t count = (g.rows + kTileRows<V> - 1) / kTileRows<V>;
+  const int64_t most = g.at ? kScatteredRows<V> : kTileRows<V>, count = (g.rows + most - 1) / most;
   for (int64_t i = 0, m = 0; i < count; i++) {
     const int64_t rows = (g.rows - m) / (count - i);
     tile_of<T, kTileRows<V>, V>(rows, g, m, reinterpret_cast<const char*>(g.next + i % kShares * (g.w_panel / kShares)));
@@ -206,7 +238,7 @@ GENFAST_INLINE TapGemm<T> columns_of(const TapGemm<T>& g, int64_t n0, int64_t mo
 template <class T>
 GENFAST_INLINE void all_tiles(const TapGemm<T>& g) {
   int64_t n = 0;
-  if (g.rows <= kFewRows && g.a_k == 1)
+  if (g.rows <= kFewRows && (g.at || g.a_k == 1))
     for (; g.columns - n > kPanel<T>; n += 2 * kPanel<T>) tiles<T, 2 * kVectors>(columns_of(g, n, 2 * kPanel<T>));
   for (; n < g.columns; n += kPanel<T>) {
     const TapGemm<T> part = columns_of(g, n, kPanel<T>);

@@ -2,6 +2,7 @@
 //
 // Weights lie in panels of panel_bytes / sizeof(T) columns. Pointers are raw; nothing is allocated.
 //   a      any layout in which either a_k == 1 (rows of pixels) or every a_row == 1 (columns of channels: weight gradients)
+//   at     or else, rows anywhere: row m of tap t starts at at[t * rows + m], and a, Tap::a, Tap::a_row and a_k are not read
 //   w      panels w_panel elements apart, in each a row of consecutive columns for each k, rows w_k apart; all of a row must be
 //          readable, past `columns` too. Half a panel of columns costs half.
 //   out    `columns` values a row, rows out_row apart; may alias neither a nor w
@@ -36,6 +37,8 @@ struct TapGemm {
   Add add;
   const T* bias;  // `columns` values, read for Add::kBias
   const T* next;  // null, or the panel that will be read after this: it is fetched meanwhile
+  const T* const* at = nullptr;  // null, or [taps][rows]
+  const T* nothing = nullptr;    // rows in `at` that start here are zeros: a tap without other rows may be left out
 };
 
 #define GENFAST_DECLARE_TAP_GEMM(ISA)      \

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from genfast.compiler import Target, compile_module, make_target, model_target, schedule
 from genfast.compiler.listing import list_plan
 from genfast.models import GatedPixelCNN, GatedPixelCNNConfig, PixelCNN, PixelCNNConfig
+from tests.compiler.networks_recurrent import Recurrent
 from tests.compiler.networks_stacks import DownAndUp
 from tests.compiler.pattern import randomise
 
@@ -48,7 +49,15 @@ def norm_and_table() -> Target:
     return make_target(Small().eval(), (1, 2, 3), levels=3, encode="integer")
 
 
-@pytest.mark.parametrize("make", [pixelcnn, gated_pixelcnn, down_and_up, norm_and_table])
+def row_lstm() -> Target:
+    return model_target(Recurrent((3, 3, 4), ["row"]).eval())
+
+
+def diagonal_lstm() -> Target:
+    return model_target(Recurrent((1, 4, 5), ["diagonal"], kind="bernoulli", levels=2).eval())
+
+
+@pytest.mark.parametrize("make", [pixelcnn, gated_pixelcnn, down_and_up, norm_and_table, row_lstm, diagonal_lstm])
 def test_golden(make) -> None:
     torch.manual_seed(0)
     target = make()

@@ -91,7 +91,8 @@ def read_back(builder: Builder, out: Cells, inputs: Tensor) -> Tensor:
     program = Program((1, 1, 1), 2, "bernoulli", tuple(builder.values), (), (), tuple(builder.steps), ())  # type: ignore[arg-type]
     values = {0: inputs.T[None]}
     for step in program.steps:
-        values[step.out] = apply(program, step, values, 1, torch.float64)
+        made = program.values[step.out]
+        values[step.out] = apply(step, values, 1, made.positions, made.channels, torch.float64)
     result = torch.from_numpy(np.broadcast_to(out.values, out.ids.shape)[0].astype(np.float64).copy())
     for place in np.ndindex(3, 4):
         cell = int(out.ids[0][place])
