@@ -146,7 +146,7 @@ _GATED_SMALL = replace(_MNIST, max_steps=5600)
 # Recurrent layers get half the rate of a PixelCNN; their small presets fit in an hour on 2 cores.
 _RNN_DIGITS = replace(_GATED_DIGITS, learning_rate=3e-3)
 _RNN_MNIST = replace(_MNIST, learning_rate=3e-3)
-_RNN_SMALL = replace(_RNN_MNIST, max_steps=7000)
+_RNN_SMALL = replace(_RNN_MNIST, max_steps=5000)
 _CIFAR_SMALL = TrainConfig(epochs=1, batch_size=8, learning_rate=1e-2, warmup_steps=100, ema=0.99, eval_images=200)
 _CIFAR = TrainConfig(epochs=30, batch_size=32, learning_rate=1e-3, warmup_steps=500)
 
