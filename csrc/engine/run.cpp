@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "engine/member.h"
+#include "support/denormals.h"
 
 namespace genfast::engine {
 
@@ -85,7 +86,7 @@ void Run::fail() {
 
 void Run::work(int thread, int64_t last_tick, const std::function<bool()>* interrupted) {
   try {
-    const FlushSubnormals flush;
+    const FlushDenormals flush;
     const int members = int(teams_[0]->members.size());
     Member& member = *teams_[thread / members]->members[thread % members];
     if (thread % members == 0)

@@ -109,20 +109,4 @@ class Choice {
   int trial_ = 0, until_trial_ = 3, interval_ = kShortest;
 };
 
-// Subnormal numbers count as zero while this lives: some machines take a hundred times longer over them, saturated gates make
-// them, and whatever the caller's thread had set before, results are the same.
-class FlushSubnormals {
- public:
-#if defined(__x86_64__)
-  FlushSubnormals() : before_(_mm_getcsr()) { _mm_setcsr((before_ & ~0x6000u) | 0x8040u); }  // round to nearest, FTZ, DAZ
-  ~FlushSubnormals() { _mm_setcsr(before_); }
-
- private:
-  unsigned before_;
-#else
-  FlushSubnormals() {}
-  ~FlushSubnormals() {}
-#endif
-};
-
 }  // namespace genfast::engine

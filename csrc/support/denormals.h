@@ -1,5 +1,5 @@
-// While it lives, this thread takes subnormal numbers for zero: gradients that fade along a scan become subnormal, and some machines
-// compute with those a hundred times slower.
+// While it lives, this thread takes subnormal numbers for zero: saturated gates and gradients that fade along a scan make them, and some
+// machines compute with those a hundred times slower. It also rounds to nearest: whatever the caller had set, results are the same.
 #pragma once
 
 namespace genfast {
@@ -7,7 +7,7 @@ namespace genfast {
 class FlushDenormals {
  public:
 #if defined(__x86_64__)
-  FlushDenormals() : before_(__builtin_ia32_stmxcsr()) { __builtin_ia32_ldmxcsr(before_ | 0x8040); }
+  FlushDenormals() : before_(__builtin_ia32_stmxcsr()) { __builtin_ia32_ldmxcsr((before_ & ~0x6000u) | 0x8040); }
   ~FlushDenormals() { __builtin_ia32_ldmxcsr(before_); }
 #else
   FlushDenormals() = default;
