@@ -143,8 +143,8 @@ Kernel parse_kernel(py::handle spec) {
   }
   int64_t rows = 0, columns = 0;
   const auto stores = matrix<int32_t>(get(spec, "stores"), "The stores of a kernel", &rows, &columns);
-  if (columns != 2) throw Refusal("The stores of a kernel must be [stores, 2].");
-  for (int64_t s = 0; s < rows; s++) k.stores.push_back({stores[2 * s], stores[2 * s + 1]});
+  if (columns != 3) throw Refusal("The stores of a kernel must be [stores, 3].");
+  for (int64_t s = 0; s < rows; s++) k.stores.push_back({stores[3 * s], stores[3 * s + 1], stores[3 * s + 2]});
   return k;
 }
 
@@ -319,7 +319,7 @@ py::array_t<float> pointwise(const std::string& name, py::list arrays) {
   }
   const int64_t out_row = (width + kRowPadding - 1) / kRowPadding * kRowPadding;
   std::vector<float> out(rows * out_row + kRowPadding);
-  cpu_kernels().pointwise(op, args, out.data(), out_row, rows, width);
+  cpu_kernels().pointwise(op, args, {out.data(), out_row}, rows, 0, width);
   return unpadded(out, out_row, rows, width);
 }
 

@@ -41,8 +41,8 @@ class Builder {
     check_image();
     check_values();
     for (Kernel& k : p_.kernels) build_kernel(k);
-    p_.zeros = Memory<float>(widest_tap_);
-    std::fill_n(p_.zeros.get(), widest_tap_, 0.0f);
+    p_.zeros = Memory<float>(widest_read_ + kRowPadding);
+    std::fill_n(p_.zeros.get(), widest_read_ + kRowPadding, 0.0f);
     check_launches();
     build_draws();
   }
@@ -83,7 +83,7 @@ class Builder {
   }
 
   // positions: which of the reader's are ever used; only these must have a slot.
-  void build_read(Read& read, int64_t positions, const std::vector<int32_t>& used, const std::string& reader) const {
+  void build_read(Read& read, int64_t positions, const std::vector<int32_t>& used, const std::string& reader) {
     check_value(read.value, "A read");
     const Value& value = p_.values[read.value];
     require(read.start >= 0 && read.width >= 1 && read.start <= value.channels - read.width, reader, " reads channels ",
@@ -91,6 +91,7 @@ class Builder {
             ".");
     require(int64_t(read.at.size()) == positions, reader, " has a read of ", read.at.size(), " positions instead of ", positions,
             ".");
+    widest_read_ = std::max<int64_t>(widest_read_, read.width);
     read.slot.resize(read.at.size());
     for (size_t q = 0; q < read.at.size(); q++) {
       const int32_t at = read.at[q];
@@ -137,9 +138,9 @@ class Builder {
       require(s.reg >= 0 && s.reg < int64_t(k.widths.size()), k.name, " stores register ", s.reg, ", but has ", k.widths.size(),
               ".");
       const Value& value = p_.values[s.value];
-      require(k.widths[s.reg] == value.channels && k.positions == value.positions, k.name, " stores ", k.widths[s.reg],
-              " channels at ", k.positions, " positions into value ", s.value, ", which has ", value.channels, " at ",
-              value.positions, ".");
+      require(s.start >= 0 && k.widths[s.reg] <= value.channels - s.start && k.positions == value.positions, k.name, " stores ",
+              k.widths[s.reg], " channels from ", s.start, " on at ", k.positions, " positions into value ", s.value,
+              ", which has ", value.channels, " at ", value.positions, ".");
     }
     lay_out(k);
   }
@@ -164,7 +165,6 @@ class Builder {
       h.taps.push_back({0, h.depth, a.width, 0});
       h.depth += a.width;
       h.gathers |= a.width < kNarrowTap;
-      widest_tap_ = std::max<int64_t>(widest_tap_, a.width);
     }
     require(h.depth < kMost && int64_t(h.weight.size()) == h.depth * h.width, k.name, " has ", h.weight.size(),
             " weights instead of ", h.depth, " x ", h.width, ".");
@@ -180,8 +180,7 @@ class Builder {
 
   void pack(Head& h) {
     const int64_t panel = cpu_kernels().panel;
-    h.panels = (h.width + panel - 1) / panel;
-    h.packed = Memory<float>(h.panels * panel * h.depth);
+    h.packed = Memory<float>((h.width + panel - 1) / panel * panel * h.depth);
     for (int64_t n0 = 0; n0 < h.width; n0 += panel) {
       float* to = h.packed.get() + n0 * h.depth;
       for (int64_t d = 0; d < h.depth; d++)
@@ -245,16 +244,15 @@ class Builder {
   // Whether members can go on with the columns that they have computed, without waiting for one another's.
   bool by_columns(const Kernel& k) const {
     if (k.head.kind != HeadKind::kLinear) return false;
-    for (int64_t width : k.widths)
-      if (width != k.head.width) return false;
-    for (const Instruction& instruction : k.body)
+    for (const Instruction& instruction : k.body) {
+      if (instruction.width > k.head.width) return false;
       for (const Argument& a : instruction.args)
-        if (a.start != 0 || (a.width != k.head.width && (a.from != From::kConstant || k.constants[a.index].count > 1)))
-          return false;
+        if (a.start != 0 || (a.width != instruction.width && a.from == From::kSlice)) return false;
+    }
     return true;
   }
 
-  // Scratch for a block of rows, each part on cache lines of its own: registers, then what the body reads, then its constants.
+  // Scratch for a block of rows, each part on cache lines of its own; and tables of rows, after those of a Linear's taps.
   void lay_out(Kernel& k) {
     int64_t offset = 0;
     const auto place = [&](int64_t width) {
@@ -267,24 +265,33 @@ class Builder {
       list.erase(std::unique(list.begin(), list.end()), list.end());
     };
     for (int64_t width : k.widths) k.registers.push_back(place(width));
-    k.read_places.resize(k.reads.size() + 1);
-    once(k.body_reads);
-    for (int32_t r : k.body_reads) k.read_places[r] = place(k.reads[r].width);
     if (k.head.kind == HeadKind::kReduce) {
       int64_t width = 0;
       for (const Argument& a : k.head.reads) width += a.width;
-      k.read_places.back() = place(width);
+      k.reduced = place(width);
     }
     k.by_columns = by_columns(k);
-    k.constant_places.resize(k.constants.size());
+    int32_t tables = int32_t(k.head.reads.size());
+    k.read_table.assign(k.reads.size(), -1);
+    once(k.body_reads);
+    for (int32_t r : k.body_reads) k.read_table[r] = tables++;
+    k.constant_table.assign(k.constants.size(), -1);
     once(k.body_constants);
-    for (int32_t c : k.body_constants) k.constant_places[c] = place(k.constants[c].width);
+    for (int32_t c : k.body_constants) k.constant_table[c] = tables++;
+    k.register_table.assign(k.widths.size(), -1);
+    for (size_t s = 0; s < k.stores.size(); s++) {
+      const int32_t reg = k.stores[s].reg;
+      const bool scattered = reg > 0 || k.head.kind == HeadKind::kNone || k.head.kind == HeadKind::kLinear;
+      const bool direct = scattered && k.register_table[reg] < 0;
+      if (direct) k.register_table[reg] = tables++;
+      (direct ? k.direct : k.copied).push_back(int32_t(s));
+    }
     const int64_t row = offset + k.head.depth;
     k.block_rows = std::clamp<int64_t>(kBlockBytes / 4 / std::max<int64_t>(row, 1), kFewRows, kMostBlockRows);
     k.scratch = offset * k.block_rows;
     p_.scratch = std::max(p_.scratch, k.scratch);
     p_.gather = std::max(p_.gather, k.head.gather_row * k.block_rows);
-    p_.most_rows = std::max<int64_t>(p_.most_rows, k.block_rows * k.head.reads.size());
+    p_.most_rows = std::max<int64_t>(p_.most_rows, k.block_rows * tables);
   }
 
   void check_launches() {
@@ -336,7 +343,7 @@ class Builder {
   }
 
   Program& p_;
-  int64_t widest_tap_ = 0;
+  int64_t widest_read_ = 0;
 };
 
 }  // namespace

@@ -12,7 +12,7 @@ namespace genfast::engine {
 struct CpuKernels {
   int64_t panel;  // columns of a panel of weights
   void (*tap_gemm)(const TapGemm<float>&);
-  void (*pointwise)(PointwiseOp, const PointwiseArg*, float*, int64_t, int64_t, int64_t);
+  void (*pointwise)(PointwiseOp, const PointwiseArg*, const PointwiseOut&, int64_t, int64_t, int64_t);
   void (*reduce)(ReduceKind, const float*, int64_t, float*, int64_t, int64_t, int64_t, float);
   bool (*categorical)(const Categorical&);
   void (*exp_doubles)(const double*, double*, int64_t);

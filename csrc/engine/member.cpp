@@ -160,12 +160,15 @@ Part Member::rows_of(const Block& block) const {
 }
 
 Part Member::columns_of(const Head& head, const Block& block) const {
-  return {0, block.rows(), head.panels * index_ / sharing_ * cpu_.panel,
-          std::min<int64_t>(head.panels * (index_ + 1) / sharing_ * cpu_.panel, head.width)};
+  // Whole vectors, of which a panel has two.
+  const int64_t vector = cpu_.panel / 2, vectors = (head.width + vector - 1) / vector;
+  return {0, block.rows(), vectors * index_ / sharing_ * vector,
+          std::min<int64_t>(vectors * (index_ + 1) / sharing_ * vector, head.width)};
 }
 
 void Member::work(const Kernel& kernel, const Block& block, const Head* next) {
   Part part = rows_of(block);
+  find_places(kernel, block);
   switch (kernel.head.kind) {
     case HeadKind::kNone: break;
     case HeadKind::kLinear: {

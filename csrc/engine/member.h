@@ -1,6 +1,7 @@
 // A team's memory, and one of its threads at work.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <functional>
 #include <vector>
@@ -24,7 +25,7 @@ struct Part {
   static constexpr int64_t kAll = INT64_MAX;
   int64_t begin, end, first = 0, last = kAll;
   int64_t rows() const { return end - begin; }
-  int64_t columns(int64_t width) const { return (width < last ? width : last) - first; }
+  int64_t columns(int64_t width) const { return std::max<int64_t>(0, std::min(width, last) - first); }
   bool empty() const { return begin >= end || first >= last; }
 };
 
@@ -49,12 +50,13 @@ class Member {
 
   // Parts of a kernel. `part` is this member's; of a product it computes the columns.
   void linear(const Kernel& kernel, const Block& block, Part columns, const Head* next);
-  void find_taps(const Head& head, const Kernel& kernel, const Block& block);
+  void find_taps(const Kernel& kernel, const Block& block);
   void gather_taps(const Head& head, const Kernel& kernel, const Block& block);
   void multiply(const Head& head, const Kernel& kernel, const Block& block, Part columns, const Head* next);
   void lookup(const Kernel& kernel, const Block& block, Part part);
   void reduce(const Kernel& kernel, const Block& block, Part part);
   void copy(const Kernel& kernel, const Block& block, Part part);
+  void find_places(const Kernel& kernel, const Block& block);
   void body(const Kernel& kernel, const Block& block, Part part);
   void store(const Kernel& kernel, const Block& block, Part part);
   PointwiseArg argument(const Kernel& kernel, const Block& block, const Instruction& instruction, const Argument& a,
@@ -62,9 +64,15 @@ class Member {
 
   Part rows_of(const Block& block) const;                       // all columns of this member's rows
   Part columns_of(const Head& head, const Block& block) const;  // all rows of this member's panels
-  // The part of a read, `to` and on, row_stride apart; zeros where nothing is.
+  // A read's rows [begin, end), `to` and on, row_stride apart; zeros where nothing is.
   void copy_read(const Read& read, const Block& block, Part part, float* to, int64_t row_stride, bool zeros) const;
   float* at(const Place& place, const Block& block) const;
+  float** table(int32_t index, const Block& block) { return rows_.data() + index * block.rows(); }
+  float* const* table(int32_t index, const Block& block) const { return rows_.data() + index * block.rows(); }
+  // Writes to a table where the block's rows lie in a value's cache: channel `start` of them. Where a position has no slot there
+  // are rows from `missing` on, `missing_row` apart.
+  void find_rows(int32_t value, const std::vector<int32_t>& slot, int64_t start, const Block& block, float* missing,
+                 int64_t missing_row, float** table) const;
   void count(double Profile::OfKernel::* part, const Kernel& kernel);
 
   Run& run_;
@@ -74,8 +82,8 @@ class Member {
   const int index_;
   int sharing_ = 1;  // members at work on this tick
   uint32_t calls_seen_ = 0;
-  Memory<float> gather_;            // taps copied together
-  std::vector<const float*> rows_;  // [taps][rows of the block]: where each lies in the caches
+  Memory<float> gather_;      // taps copied together
+  std::vector<float*> rows_;  // [tables][rows of the block]: where each row lies, in the caches if it has a slot there
   Profile profile_;
   std::chrono::steady_clock::time_point lap_, asked_;
   const std::function<bool()>* interrupted_ = nullptr;

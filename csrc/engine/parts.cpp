@@ -11,9 +11,10 @@ namespace {
 // Calls f(q, image, count, row) for the runs of rows [begin, end) that belong to one position q: `count` images from `image` on.
 template <class F>
 void for_each_run(const Block& block, int64_t begin, int64_t end, const F& f) {
-  for (int64_t row = begin; row < end;) {
-    const int64_t within = row % block.images, count = std::min(block.images - within, end - row);
-    f(block.positions[row / block.images], block.image + within, count, row);
+  int64_t i = begin / block.images, within = begin % block.images;
+  for (int64_t row = begin; row < end; i++, within = 0) {
+    const int64_t count = std::min(block.images - within, end - row);
+    f(block.positions[i], block.image + within, count, row);
     row += count;
   }
 }
@@ -25,17 +26,28 @@ void copy_floats(const float* from, float* to, int64_t n) { std::memcpy(to, from
 float* Member::at(const Place& place, const Block& block) const { return team_.scratch.get() + place.offset * block.rows(); }
 
 void Member::copy_read(const Read& read, const Block& block, Part part, float* to, int64_t row_stride, bool zeros) const {
-  const int64_t channels = p_.values[read.value].channels, width = part.columns(read.width);
+  const int64_t channels = p_.values[read.value].channels, width = read.width;
   for_each_run(block, part.begin, part.end, [&](int32_t q, int64_t image, int64_t count, int64_t) {
     const int32_t slot = read.slot[q];
     if (slot >= 0) {
-      const float* from = team_.cache(read.value, slot, image) + read.start + part.first;
+      const float* from = team_.cache(read.value, slot, image) + read.start;
       for (int64_t m = 0; m < count; m++) copy_floats(from + m * channels, to + m * row_stride, width);
     } else if (zeros) {
       for (int64_t m = 0; m < count; m++) std::fill_n(to + m * row_stride, width, 0.0f);
     }
     to += count * row_stride;
   });
+}
+
+void Member::find_rows(int32_t value, const std::vector<int32_t>& slot, int64_t start, const Block& block, float* missing,
+                       int64_t missing_row, float** table) const {
+  const int64_t channels = p_.values[value].channels, slot_size = team_.images * channels;
+  float* const first = team_.cache(value, 0, block.image) + start;
+  for (int64_t i = 0; i < block.count; i++) {
+    const int64_t s = slot[block.positions[i]], step = s < 0 ? missing_row : channels;
+    float* at = s < 0 ? missing + i * block.images * missing_row : first + s * slot_size;
+    for (int64_t m = 0; m < block.images; m++, at += step) *table++ = at;
+  }
 }
 
 // ---- Linear: products of taps with packed weights ----
@@ -45,24 +57,17 @@ void Member::linear(const Kernel& kernel, const Block& block, Part columns, cons
   if (head.gathers)
     gather_taps(head, kernel, block);
   else
-    find_taps(head, kernel, block);
+    find_taps(kernel, block);
   count(&Profile::OfKernel::gather, kernel);
   multiply(head, kernel, block, columns, next);
   count(&Profile::OfKernel::gemm, kernel);
 }
 
-// Where each row of each tap lies in the caches.
-void Member::find_taps(const Head& head, const Kernel& kernel, const Block& block) {
-  const float** at = rows_.data();
-  for (const Argument& a : head.reads) {
+void Member::find_taps(const Kernel& kernel, const Block& block) {
+  int32_t t = 0;
+  for (const Argument& a : kernel.head.reads) {
     const Read& read = kernel.reads[a.index];
-    const int64_t channels = p_.values[read.value].channels;
-    for (int64_t i = 0; i < block.count; i++) {
-      const int32_t slot = read.slot[block.positions[i]];
-      const float* row = slot < 0 ? p_.zeros.get() : team_.cache(read.value, slot, block.image) + read.start;
-      const int64_t step = slot < 0 ? 0 : channels;
-      for (int64_t m = 0; m < block.images; m++) *at++ = row + m * step;
-    }
+    find_rows(read.value, read.slot, read.start, block, p_.zeros.get(), 0, table(t++, block));
   }
 }
 
@@ -77,34 +82,48 @@ void Member::gather_taps(const Head& head, const Kernel& kernel, const Block& bl
 
 void Member::multiply(const Head& head, const Kernel& kernel, const Block& block, Part columns, const Head* next) {
   if (columns.empty()) return;
-  const int64_t P = cpu_.panel, n0 = columns.first, n1 = columns.last;
-  const auto weights = [&](const Head& h) { return h.packed.get() + columns_of(h, block).first * h.depth; };
+  const int64_t P = cpu_.panel;
+  // Where the weights of column n begin: in a panel, or in its second half.
+  const auto weights = [&](const Head& h, int64_t n) { return h.packed.get() + n / P * P * h.depth + n % P; };
   const Constant& bias = kernel.constants[head.bias];
   const auto bias_at = [&](int64_t i) { return bias.rows.data() + bias.which[block.positions[i]] * bias.row; };
   const bool same_bias = block.count == 1 || bias.count == 1;
   const Place& place = kernel.registers[0];
+  const int32_t scattered = kernel.register_table[0];
+  float* const* to = scattered < 0 ? nullptr : table(scattered, block);
   float* out = at(place, block);
-  cpu_.tap_gemm({.a = gather_.get(),
-                 .w = weights(head),
-                 .taps = head.taps.data(),
-                 .num_taps = int64_t(head.taps.size()),
-                 .a_k = 1,
-                 .w_k = P,
-                 .w_panel = P * head.depth,
-                 .out = out + n0,
-                 .out_row = place.row,
-                 .rows = block.rows(),
-                 .columns = n1 - n0,
-                 .add = same_bias ? Add::kBias : Add::kNothing,
-                 .bias = bias_at(0) + n0,
-                 .next = next ? weights(*next) : nullptr,
-                 .at = head.gathers ? nullptr : rows_.data(),
-                 .nothing = head.finite ? p_.zeros.get() : nullptr});
+  const auto product = [&](int64_t n0, int64_t n1, const float* next_weights) {
+    cpu_.tap_gemm({.a = gather_.get(),
+                   .w = weights(head, n0),
+                   .taps = head.taps.data(),
+                   .num_taps = int64_t(head.taps.size()),
+                   .a_k = 1,
+                   .w_k = P,
+                   .w_panel = P * head.depth,
+                   .out = out + n0,
+                   .out_row = place.row,
+                   .rows = block.rows(),
+                   .columns = n1 - n0,
+                   .add = same_bias ? Add::kBias : Add::kNothing,
+                   .bias = bias_at(0) + n0,
+                   .next = next_weights,
+                   .at = head.gathers ? nullptr : rows_.data(),
+                   .nothing = head.finite ? p_.zeros.get() : nullptr,
+                   .to = to,
+                   .to_column = n0});
+  };
+  const float* after = next ? weights(*next, columns_of(*next, block).first) : nullptr;
+  int64_t begin = columns.first;
+  if (const int64_t half = std::min((begin + P - 1) / P * P, columns.last); begin < half) {
+    product(begin, half, half < columns.last ? weights(head, half) : after);
+    begin = half;
+  }
+  if (begin < columns.last) product(begin, columns.last, after);
   if (same_bias) return;
   for (int64_t row = 0; row < block.rows(); row++) {
     const float* b = bias_at(row / block.images);
-    float* sum = out + row * place.row;
-    for (int64_t n = n0; n < n1; n++) sum[n] += b[n];
+    float* sum = to ? to[row] : out + row * place.row;
+    for (int64_t n = columns.first; n < columns.last; n++) sum[n] += b[n];
   }
 }
 
@@ -128,7 +147,7 @@ void Member::lookup(const Kernel& kernel, const Block& block, Part part) {
 
 void Member::reduce(const Kernel& kernel, const Block& block, Part part) {
   if (part.empty()) return;
-  const Place &place = kernel.registers[0], &from = kernel.read_places.back();
+  const Place &place = kernel.registers[0], &from = kernel.reduced;
   float* x = at(from, block) + part.begin * from.row;
   int64_t width = 0;
   for (const Argument& a : kernel.head.reads) {
@@ -169,56 +188,70 @@ void Member::copy(const Kernel& kernel, const Block& block, Part part) {
 
 // ---- body and stores ----
 
+// Where what the body reads lies, and where what is stored goes. A position without a slot has its rows in the scratch memory.
+void Member::find_places(const Kernel& kernel, const Block& block) {
+  for (int32_t r : kernel.body_reads) {
+    const Read& read = kernel.reads[r];
+    find_rows(read.value, read.slot, read.start, block, p_.zeros.get(), 0, table(kernel.read_table[r], block));
+  }
+  for (int32_t i : kernel.body_constants) {
+    const Constant& c = kernel.constants[i];
+    float** rows = table(kernel.constant_table[i], block);
+    for_each_run(block, 0, block.rows(), [&](int32_t q, int64_t, int64_t count, int64_t row) {
+      std::fill_n(rows + row, count, const_cast<float*>(c.rows.data()) + c.which[q] * c.row);
+    });
+  }
+  for (int32_t s : kernel.direct) {
+    const auto [reg, value, start] = kernel.stores[s];
+    const Place& place = kernel.registers[reg];
+    find_rows(value, p_.values[value].slot, start, block, at(place, block), place.row,
+              table(kernel.register_table[reg], block));
+  }
+  count(&Profile::OfKernel::gather, kernel);
+}
+
 PointwiseArg Member::argument(const Kernel& kernel, const Block& block, const Instruction& instruction, const Argument& a,
                              Part part) const {
-  const int64_t lane = a.width == 1 && instruction.width > 1 ? 0 : 1, first = lane * part.first;
+  const int64_t lane = a.width == 1 && instruction.width > 1 ? 0 : 1, start = a.from == From::kSlice ? a.start : 0;
   if (a.from == From::kConstant && kernel.constants[a.index].count == 1)
-    return {kernel.constants[a.index].rows.data() + first, 0, lane};
-  const Place& place = a.from == From::kSlice  ? kernel.registers[a.index]
-                       : a.from == From::kRead ? kernel.read_places[a.index]
-                                               : kernel.constant_places[a.index];
-  const int64_t start = a.from == From::kSlice ? a.start : 0;
-  return {at(place, block) + part.begin * place.row + start + first, place.row, lane};
+    return {kernel.constants[a.index].rows.data(), 0, lane};
+  const int32_t scattered = a.from == From::kSlice  ? kernel.register_table[a.index]
+                            : a.from == From::kRead ? kernel.read_table[a.index]
+                                                    : kernel.constant_table[a.index];
+  if (scattered >= 0) return {nullptr, 0, lane, table(scattered, block) + part.begin, start};
+  const Place& place = kernel.registers[a.index];
+  return {at(place, block) + part.begin * place.row + start, place.row, lane};
 }
 
 void Member::body(const Kernel& kernel, const Block& block, Part part) {
-  for (int32_t r : kernel.body_reads) {
-    const Place& place = kernel.read_places[r];
-    copy_read(kernel.reads[r], block, part, at(place, block) + part.begin * place.row + part.first, place.row, true);
-  }
-  for (int32_t i : kernel.body_constants) {
-    const Place& place = kernel.constant_places[i];
-    const Constant& c = kernel.constants[i];
-    for (int64_t row = part.begin; row < part.end; row++)
-      copy_floats(c.rows.data() + c.which[block.positions[row / block.images]] * c.row + part.first,
-                  at(place, block) + row * place.row + part.first, part.columns(c.width));
-  }
-  count(&Profile::OfKernel::gather, kernel);
   int64_t reg = kernel.head.kind == HeadKind::kNone ? 0 : 1;
   for (const Instruction& instruction : kernel.body) {
     PointwiseArg args[3];
     for (size_t i = 0; i < instruction.args.size(); i++)
       args[i] = argument(kernel, block, instruction, instruction.args[i], part);
+    const int32_t scattered = kernel.register_table[reg];
     const Place& place = kernel.registers[reg++];
-    cpu_.pointwise(instruction.op, args, at(place, block) + part.begin * place.row + part.first, place.row, part.rows(),
-                   part.columns(instruction.width));
+    const PointwiseOut out = {at(place, block) + part.begin * place.row, place.row,
+                              scattered < 0 ? nullptr : table(scattered, block) + part.begin};
+    if (const int64_t columns = part.columns(instruction.width); columns > 0)
+      cpu_.pointwise(instruction.op, args, out, part.rows(), part.first, part.first + columns);
   }
   count(&Profile::OfKernel::body, kernel);
 }
 
+// What is stored a second time, or made where rows lie a constant length apart.
 void Member::store(const Kernel& kernel, const Block& block, Part part) {
-  for (const Store& s : kernel.stores) {
+  for (int32_t i : kernel.copied) {
+    const Store& s = kernel.stores[i];
     const Value& value = p_.values[s.value];
     const Place& place = kernel.registers[s.reg];
-    const float* from = at(place, block) + part.first;
-    const int64_t width = part.columns(value.channels);
+    const int32_t scattered = kernel.register_table[s.reg];
+    const int64_t width = part.columns(kernel.widths[s.reg]);
     for_each_run(block, part.begin, part.end, [&](int32_t q, int64_t image, int64_t count, int64_t row) {
       if (value.slot[q] < 0) return;
-      float* to = team_.cache(s.value, value.slot[q], image) + part.first;
-      if (place.row == width)
-        copy_floats(from + row * place.row, to, count * value.channels);
-      else
-        for (int64_t m = 0; m < count; m++) copy_floats(from + (row + m) * place.row, to + m * value.channels, width);
+      float* to = team_.cache(s.value, value.slot[q], image) + s.start + part.first;
+      for (int64_t m = row; m < row + count; m++, to += value.channels)
+        copy_floats((scattered < 0 ? at(place, block) + m * place.row : table(scattered, block)[m]) + part.first, to, width);
     });
   }
   count(&Profile::OfKernel::store, kernel);

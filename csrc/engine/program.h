@@ -52,8 +52,9 @@ struct Instruction {
   int32_t width = 0;
 };
 
+// Register `reg` goes to the value's channels from `start` on.
 struct Store {
-  int32_t reg = 0, value = 0;
+  int32_t reg = 0, value = 0, start = 0;
 };
 
 enum class HeadKind : int { kNone, kLinear, kLookup, kReduce, kCopy };
@@ -71,7 +72,6 @@ struct Head {
   // built, for a Linear
   Memory<float> packed;  // [panel][depth][columns of a panel], zeros past the last column
   int64_t depth = 0;     // sum of the widths
-  int64_t panels = 0;
   int64_t gather_row = 0;  // from row to row of taps copied together
   bool gathers = false;    // copy taps together, because they are too narrow to be worth a loop each
   bool finite = true;      // all weights: what is multiplied by zeros may be left out
@@ -97,9 +97,10 @@ struct Kernel {
   // built
   std::vector<int64_t> widths;  // of the registers
   std::vector<Place> registers;
-  std::vector<Place> read_places;                   // of the body's reads and of a Reduce's numbers, copied together
-  std::vector<Place> constant_places;               // of the body's constants that differ between positions
-  std::vector<int32_t> body_reads, body_constants;  // which of them need such copies
+  Place reduced;                                    // of a Reduce's numbers, copied together
+  std::vector<int32_t> body_reads, body_constants;  // what the body reads, constants only where they differ between positions
+  std::vector<int32_t> direct, copied;              // stores whose register is made in the cache itself, and the others
+  std::vector<int32_t> read_table, constant_table, register_table;  // which table of rows says where each lies, or -1
   bool by_columns = false;                          // of a Linear: column i of everything after it comes from column i alone
   int64_t block_rows = 0;                           // rows worked on at a time
   int64_t scratch = 0;                              // floats that a block needs
@@ -130,8 +131,8 @@ struct Program {
   std::vector<int64_t> last_tick;  // [H]: the last tick at which a sub-pixel of rows 0 .. y is drawn
   int64_t scratch = 0;             // floats, the most that a kernel's block needs
   int64_t gather = 0;              // floats, the most that a Linear's rows copied together need
-  int64_t most_rows = 0;           // rows of taps that a block has, at most
-  Memory<float> zeros;             // the row of a tap that is not there
+  int64_t most_rows = 0;           // entries that a block's tables of rows have, at most
+  Memory<float> zeros;             // the row of a read that is not there
 
   int64_t params() const { return bernoulli ? 1 : levels; }
   // Floats of cache for n images, each value on cache lines of its own.

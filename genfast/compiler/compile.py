@@ -21,13 +21,12 @@ from genfast.compiler.program import (
     Copy,
     Draw,
     Linear,
-    Lookup,
     Pointwise,
     Program,
     Read,
-    Reduce,
     Scan,
     Step,
+    with_reads,
 )
 from genfast.compiler.target import Target
 from genfast.errors import GenfastError, NotSupported
@@ -201,22 +200,13 @@ def renumber_scan(scan: Scan, number: dict[int, int]) -> Scan:
 
 def renumber_step(step: Step | Opaque, number: dict[int, int]) -> Step | Opaque:
     """A step whose reads and result are numbered anew."""
-    out = number[step.out]
 
-    def moved(x: Any) -> Any:
-        return replace(x, value=number[x.value]) if isinstance(x, Read) else x
+    def moved(read: Read) -> Read:
+        return replace(read, value=number[read.value])
 
-    match step:
-        case Linear():
-            return replace(step, out=out, taps=tuple(replace(t, read=moved(t.read)) for t in step.taps))
-        case Pointwise():
-            return replace(step, out=out, args=tuple(map(moved, step.args)))
-        case Lookup():
-            return replace(step, out=out, index=moved(step.index))
-        case Reduce() | Opaque():
-            return replace(step, out=out, reads=tuple(map(moved, step.reads)))
-        case Copy():
-            return replace(step, out=out, pieces=tuple(map(moved, step.pieces)))
+    if isinstance(step, Opaque):
+        return replace(step, out=number[step.out], reads=tuple(map(moved, step.reads)))
+    return replace(with_reads(step, moved), out=number[step.out])
 
 
 def check(target: Target, program: Program, eps: float) -> None:

@@ -27,15 +27,14 @@ class Cost:
 
 
 def cost(plan: Plan) -> Cost:
-    values = plan.program.values
     launches = np.bincount(plan.launch_kernel, minlength=len(plan.kernels))
     cells = flops = weights = reads = 0
     for kernel, order, count in zip(plan.kernels, plan.order, launches, strict=True):
-        cells += len(order) * sum(values[s.value].channels for s in kernel.stores)
+        cells += len(order) * sum(store.width for store in kernel.stores)
         if isinstance(kernel.head, Linear):
             size = sum(tap.weight.size for tap in kernel.head.taps)
             weights += size
             reads += size * int(count)
             flops += sum(2 * tap.weight.size * int((tap.read.at[order] >= 0).sum()) for tap in kernel.head.taps)
-    held = sum(count * v.channels for v, count in zip(values, plan.slot_count, strict=True))
+    held = sum(count * v.channels for v, count in zip(plan.values, plan.slot_count, strict=True))
     return Cost(len(plan.launch_tick), cells, flops, held, weights, reads)

@@ -197,7 +197,7 @@ def make_kernel(program: Program, group: Group) -> Kernel:
     outside |= {r.value for s in group.body for r in reads_of(s) if r.value in register and not at_home(program, s, r)}
     if group.head is not None:
         outside |= {r.value for r in reads_of(group.head)}
-    stores = tuple(Store(r, value) for value, r in register.items() if value in outside)
+    stores = tuple(Store(r, v, 0, program.values[v].channels) for v, r in register.items() if v in outside)
     kind = "" if group.head is None else type(group.head).__name__.lower()
     operations = [kind, *(i.op for i in body)] if kind else [i.op for i in body]
     name = f"{program.values[group.steps()[0].out].layer}: {' '.join(operations)}"

@@ -11,7 +11,7 @@ import math
 import numpy as np
 
 from genfast.compiler.cost import cost
-from genfast.compiler.plan import Kernel, Plan
+from genfast.compiler.plan import Kernel, Plan, Store
 from genfast.compiler.program import (
     Constant,
     Copy,
@@ -140,11 +140,16 @@ def list_plan(plan: Plan) -> str:
         launches = int((plan.launch_kernel == k).sum())
         cells = len(plan.order[k])
         stores = ", ".join(
-            f"v{s.value} in {plan.slot_count[s.value]} of {plan.program.values[s.value].positions}"
+            f"{channels(plan, s)} in {plan.slot_count[s.value]} of {plan.values[s.value].positions}"
             for s in kernel.stores
         )
         lines.append(f"k{k} = {operations(kernel)}".ljust(64) + f" {launches} x {mean(cells, launches)} -> {stores}")
     return "\n".join(lines)
+
+
+def channels(plan: Plan, store: Store) -> str:
+    whole = store.width == plan.values[store.value].channels
+    return f"v{store.value}" + ("" if whole else f"[{store.start}:{store.start + store.width}]")
 
 
 def mean(cells: int, launches: int) -> str:

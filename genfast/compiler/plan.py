@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from genfast.compiler.program import Constant, Copy, Linear, Lookup, Program, Read, Reduce, Scan
+from genfast.compiler.program import Constant, Copy, Draw, Linear, Lookup, Program, Read, Reduce, Scan, Value, reads_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,10 +36,12 @@ class Instruction:
 
 @dataclass(frozen=True, eq=False)
 class Store:
-    """Writes a whole register to a value. (The register is as wide as the value has channels.)"""
+    """Writes a whole register, ``width`` numbers, to channels start .. start + width - 1 of a value."""
 
     register: int
     value: int
+    start: int
+    width: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +61,18 @@ class Kernel:
     scan: Scan | None = None
 
 
+def kernel_reads(kernel: Kernel) -> list[Read]:
+    """Everything a kernel reads from memory."""
+    reads = [] if kernel.head is None else list(reads_of(kernel.head))
+    return reads + [a for i in kernel.body for a in i.args if isinstance(a, Read)]
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """A program, scheduled.
 
+    values: the program's, but those that are read together have become one, the first of them, with the channels of all
+    (pack.py); nothing reads or writes the others. Everything below names these.
     kernels: in an order in which they can run within a tick; those of a scan, which read each other, stand together.
     launch_tick, launch_kernel, launch_begin, launch_end: int32 [L], in the order in which they run: launch i computes
     positions order[k][begin:end] of kernel k. Sorted by tick, then kernel; but the kernels of a scan take turns in a
@@ -75,7 +85,9 @@ class Plan:
     program: Program
     slope: int
     ticks: int
+    values: tuple[Value, ...]
     kernels: tuple[Kernel, ...]
+    draws: tuple[Draw, ...]
     order: tuple[np.ndarray, ...]
     launch_tick: np.ndarray
     launch_kernel: np.ndarray

@@ -13,7 +13,7 @@ Everything is a plain frozen dataclass; ``str(program)`` is a listing.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -178,6 +178,25 @@ def reads_of(step: Step) -> Iterator[Read]:
             yield from step.reads
         case Copy():
             yield from (piece for piece in step.pieces if isinstance(piece, Read))
+
+
+def with_reads(step: Step, change: Callable[[Read], Read]) -> Step:
+    """The step with every read replaced by another of the same width."""
+
+    def changed(x: "Read | Constant") -> "Read | Constant":
+        return change(x) if isinstance(x, Read) else x
+
+    match step:
+        case Linear():
+            return replace(step, taps=tuple(replace(tap, read=change(tap.read)) for tap in step.taps))
+        case Pointwise():
+            return replace(step, args=tuple(map(changed, step.args)))
+        case Lookup():
+            return replace(step, index=change(step.index))
+        case Reduce():
+            return replace(step, reads=tuple(map(change, step.reads)))
+        case Copy():
+            return replace(step, pieces=tuple(map(changed, step.pieces)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,16 +12,18 @@ The kernels of a scan read each other. Within a tick they take turns, as often a
 a product that is needed only for the next row waits for all of that row.
 """
 
-import heapq
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from genfast.compiler.footprint import gather, latest, needed
+from genfast.compiler.footprint import gather, latest
 from genfast.compiler.fuse import fuse
-from genfast.compiler.plan import Kernel, Plan
-from genfast.compiler.program import Linear, Program, Read, reads_of, walk
+from genfast.compiler.pack import pack
+from genfast.compiler.plan import Kernel, Plan, kernel_reads
+from genfast.compiler.program import Linear, Program, walk
+from genfast.compiler.share import share_products
+from genfast.compiler.slots import find_lives
 
 PROLOGUE = -1
 NOBODY = np.iinfo(np.int64).max
@@ -55,6 +57,7 @@ def smallest_slope(program: Program) -> int:
 
 def schedule(program: Program, slope: int | None = None) -> Plan:
     """The plan with the given slope, or with the one that reads weights from memory least often."""
+    program = share_products(program)
     width = program.image_shape[2]
     steepest = smallest_slope(program)
     raster = latest(program, list(draw_ticks(program.image_shape, width)))
@@ -64,12 +67,6 @@ def schedule(program: Program, slope: int | None = None) -> Plan:
         return make_plan(program, kernels, slope)
     candidates = sorted({steepest, (steepest + width) // 2, width})
     return make_plan(program, kernels, min(candidates, key=lambda s: weight_traffic(program, kernels, s)))
-
-
-def kernel_reads(kernel: Kernel) -> list[Read]:
-    """Everything a kernel reads from memory."""
-    reads = [] if kernel.head is None else list(reads_of(kernel.head))
-    return reads + [a for i in kernel.body for a in i.args if isinstance(a, Read)]
 
 
 def weight_traffic(program: Program, kernels: Sequence[Kernel], slope: int) -> int:
@@ -312,57 +309,10 @@ def make_plan(program: Program, kernels: tuple[Kernel, ...], slope: int) -> Plan
                     q = order[begin]
                     launches.append((int(tick[q]), u, int(turn[q]), k, int(begin), int(end)))
     table = np.array(sorted(launches), np.int32).reshape(-1, 6)
-    slots, counts = assign_slots(program, kernels, [r.tick for r in runs], draw)
+    packed = pack(program, kernels, find_lives(program, kernels, [r.tick for r in runs], draw))
+    slots, counts = zip(*(life.slots() for life in packed.lives), strict=True)
     return Plan(
-        program, slope, int(draw.max()) + 1, kernels, tuple(orders), table[:, 0].copy(), table[:, 3].copy(),
-        table[:, 4].copy(), table[:, 5].copy(), tuple(slots), tuple(counts), draw.astype(np.int32),
+        program, slope, int(draw.max()) + 1, packed.values, packed.kernels, packed.draws, tuple(orders),
+        table[:, 0].copy(), table[:, 3].copy(), table[:, 4].copy(), table[:, 5].copy(), slots, counts,
+        draw.astype(np.int32),
     )  # fmt: skip
-
-
-def assign_slots(
-    program: Program, kernels: Sequence[Kernel], runs: list[np.ndarray], draw: np.ndarray
-) -> tuple[list[np.ndarray], list[int]]:
-    """A slot for each cell from when it is written to when it is last read.
-
-    Half ticks tell the draws of a tick (2 t) from its launches (2 t + 1). A slot is free strictly after its last read.
-    """
-    born = [np.full(v.positions, -2, np.int64) for v in program.values]  # -2: never
-    dies = [np.full(v.positions, -2, np.int64) for v in program.values]
-    need = needed(program)
-    for v in program.conditions:
-        born[v][need[v]] = -2
-    for c, v in enumerate(program.inputs):
-        born[v] = 2 * draw[c]
-    for kernel, ticks in zip(kernels, runs, strict=True):
-        used = ticks >= PROLOGUE
-        for store in kernel.stores:
-            born[store.value] = np.where(used, 2 * ticks + 1, -2)
-        for read in kernel_reads(kernel):
-            at, tick = read.at[used], ticks[used]
-            np.maximum.at(dies[read.value], at[at >= 0], 2 * tick[at >= 0] + 1)
-    for c, d in enumerate(program.draws):
-        np.maximum.at(dies[d.params.value], d.params.at, 2 * draw[c])
-    slots, counts = [], []
-    for v in range(len(program.values)):
-        table, count = share(born[v], dies[v])
-        slots.append(table)
-        counts.append(count)
-    return slots, counts
-
-
-def share(born: np.ndarray, dies: np.ndarray) -> tuple[np.ndarray, int]:
-    """Slots for intervals [born, dies]; -1 for what is never read."""
-    table = np.full(len(born), -1, np.int32)
-    busy: list[tuple[int, int]] = []
-    free: list[int] = []
-    count = 0
-    for q in np.argsort(born, kind="stable").tolist():
-        if dies[q] < -1:
-            continue
-        while busy and busy[0][0] < born[q]:
-            heapq.heappush(free, heapq.heappop(busy)[1])
-        slot = heapq.heappop(free) if free else count
-        count = max(count, slot + 1)
-        heapq.heappush(busy, (int(dies[q]), slot))
-        table[q] = slot
-    return table, count

@@ -62,7 +62,7 @@ class CpuRun:
                 self.written.append((tensor, array))
             return array
 
-        values = engine.plan.program.values
+        values = engine.plan.values
         self.run = refusing(
             lambda: engine.engine.start(
                 images=result(request.images, torch.uint8, n, channels, height, width),
@@ -76,9 +76,7 @@ class CpuRun:
                 top_k=request.top_k or 0,
                 top_p=1.0 if request.top_p is None else float(request.top_p),
                 log_probs=result(request.log_probs, torch.float64, n, channels, pixels),
-                params=result(
-                    request.params, torch.float32, n, channels, pixels, engine.plan.program.draws[0].params.width
-                ),
+                params=result(request.params, torch.float32, n, channels, pixels, engine.plan.draws[0].params.width),
                 threads=engine.threads,
                 profile=profile,
                 poison=poison,
@@ -122,7 +120,7 @@ def specification(plan: Plan) -> Spec:
         "ticks": plan.ticks,
         "values": [
             {"channels": v.channels, "slots": count, "slot": integers(slot)}
-            for v, count, slot in zip(program.values, plan.slot_count, plan.slots, strict=True)
+            for v, count, slot in zip(plan.values, plan.slot_count, plan.slots, strict=True)
         ],
         "inputs": integers(program.inputs),
         "conditions": integers(program.conditions),
@@ -130,7 +128,7 @@ def specification(plan: Plan) -> Spec:
             KernelPacker(plan, kernel).pack(order) for kernel, order in zip(plan.kernels, plan.order, strict=True)
         ],
         "launches": integers(launches),
-        "draws": [read_spec(draw.params) for draw in program.draws],
+        "draws": [read_spec(draw.params) for draw in plan.draws],
         "draw_tick": integers(plan.draw_tick),
     }
 
@@ -160,7 +158,7 @@ class KernelPacker:
     def pack(self, order: np.ndarray) -> Spec:
         head = self.head()
         body = [{"op": i.op, "width": i.width, "args": [self.argument(a) for a in i.args]} for i in self.kernel.body]
-        stores = np.array([(s.register, s.value) for s in self.kernel.stores], np.int32).reshape(-1, 2)
+        stores = np.array([(s.register, s.value, s.start) for s in self.kernel.stores], np.int32).reshape(-1, 3)
         return {
             "name": self.kernel.name,
             "positions": self.positions(),
@@ -175,7 +173,7 @@ class KernelPacker:
     def positions(self) -> int:
         """How many positions the kernel's tables have."""
         if self.kernel.stores:
-            return self.plan.program.values[self.kernel.stores[0].value].positions
+            return self.plan.values[self.kernel.stores[0].value].positions
         tables = [r.at for r in self.reads] + [c.which for c in self.constants]
         return len(tables[0]) if tables else 0
 

@@ -46,10 +46,9 @@ class EagerRun:
     def __init__(self, engine: EagerEngine, request: Request) -> None:
         self.engine, self.request = engine, request
         plan, n = engine.plan, len(request.images)
-        values = plan.program.values
         self.cache = [
             torch.full((count, n, v.channels), torch.nan, dtype=engine.dtype, device=engine.device)
-            for v, count in zip(values, plan.slot_count, strict=True)
+            for v, count in zip(plan.values, plan.slot_count, strict=True)
         ]
         for value, condition in zip(plan.program.conditions, request.conditions, strict=True):
             slots = plan.slots[value]
@@ -78,7 +77,7 @@ class EagerRun:
         plan, request = self.engine.plan, self.request
         height, width = plan.program.image_shape[1:]
         y, x = divmod(p, width)
-        params = self._take(plan.program.draws[c].params, np.array([p]))[0]  # [B, levels], or [B, 1] for bernoulli
+        params = self._take(plan.draws[c].params, np.array([p]))[0]  # [B, levels], or [B, 1] for bernoulli
         if plan.program.likelihood == "bernoulli":
             params = params[:, 0]
         logits = self.engine.likelihood.level_logits(params)
@@ -110,7 +109,8 @@ class EagerRun:
         for store in kernel.stores:
             slots = self.engine.plan.slots[store.value][q]
             there = slots >= 0
-            self.cache[store.value][slots[there]] = registers[store.register][torch.from_numpy(there)]
+            part = slice(store.start, store.start + store.width)
+            self.cache[store.value][slots[there], :, part] = registers[store.register][torch.from_numpy(there)]
 
     def _head(self, head: Linear | Lookup | Reduce | Copy, q: np.ndarray) -> Tensor:
         engine = self.engine

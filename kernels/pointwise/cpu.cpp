@@ -26,7 +26,8 @@ struct Row {
   const float* data;
   int64_t lane;
   float same[kL];
-  GENFAST_INLINE Row(const PointwiseArg& arg, int64_t m) : data(arg.data + m * arg.row), lane(arg.lane) {
+  GENFAST_INLINE Row(const PointwiseArg& arg, int64_t m)
+      : data(arg.at ? arg.at[m] + arg.start : arg.data + m * arg.row), lane(arg.lane) {
     if (lane == 0) {
       for (int i = 0; i < kL; i++) same[i] = *data;
       data = same;
@@ -38,20 +39,38 @@ struct Row {
 
 struct Rows {
   const PointwiseArg* args;
-  float* out;
-  int64_t out_row, rows, width;
+  PointwiseOut out;
+  int64_t rows, first, last;
+  GENFAST_INLINE float* row(int64_t m) const { return out.at ? out.at[m] : out.data + m * out.row; }
 };
 
 // Rows that follow one another without a gap are one long row.
 template <int N>
 GENFAST_INLINE Rows joined(Rows g) {
-  bool gapless = g.out_row % kRowPadding == 0 && g.out_row - g.width < kRowPadding;
-  for (int i = 0; i < N; i++) gapless = gapless && g.args[i].lane == 1 && g.args[i].row == g.out_row;
+  bool gapless = !g.out.at && g.first == 0 && g.out.row % kRowPadding == 0 && g.out.row - g.last < kRowPadding;
+  for (int i = 0; i < N; i++) gapless = gapless && !g.args[i].at && g.args[i].lane == 1 && g.args[i].row == g.out.row;
   if (gapless) {
-    g.width = (g.rows - 1) * g.out_row + g.width;
+    g.last = (g.rows - 1) * g.out.row + g.last;
     g.rows = 1;
   }
   return g;
+}
+
+// Stores f(n), the vector of columns n and on, for the whole row. Where nothing may be written after it, the last vector ends
+// with the row and computes some numbers again; a row shorter than a vector is stored number by number.
+template <class F>
+GENFAST_INLINE void fill_row(const Rows& g, int64_t m, F f) {
+  float* out = g.row(m);
+  if (!g.out.at) {
+    for (int64_t n = g.first; n < g.last; n += kL) store(out + n, f(n));
+    return;
+  }
+  int64_t n = g.first;
+  for (; n + kL <= g.last; n += kL) store(out + n, f(n));
+  if (n == g.last) return;
+  if (g.last - g.first >= kL) return store(out + g.last - kL, f(g.last - kL));
+  const Floats few = f(n);
+  for (int i = 0; n + i < g.last; i++) out[n + i] = few[i];
 }
 
 template <class F>
@@ -59,8 +78,7 @@ GENFAST_INLINE void unary(Rows g, F f) {
   g = joined<1>(g);
   for (int64_t m = 0; m < g.rows; m++) {
     const Row a(g.args[0], m);
-    float* out = g.out + m * g.out_row;
-    for (int64_t n = 0; n < g.width; n += kL) store(out + n, f(a.at(n)));
+    fill_row(g, m, [&](int64_t n) { return f(a.at(n)); });
   }
 }
 
@@ -69,8 +87,7 @@ GENFAST_INLINE void binary(Rows g, F f) {
   g = joined<2>(g);
   for (int64_t m = 0; m < g.rows; m++) {
     const Row a(g.args[0], m), b(g.args[1], m);
-    float* out = g.out + m * g.out_row;
-    for (int64_t n = 0; n < g.width; n += kL) store(out + n, f(a.at(n), b.at(n)));
+    fill_row(g, m, [&](int64_t n) { return f(a.at(n), b.at(n)); });
   }
 }
 
@@ -79,8 +96,7 @@ GENFAST_INLINE void ternary(Rows g, F f) {
   g = joined<3>(g);
   for (int64_t m = 0; m < g.rows; m++) {
     const Row a(g.args[0], m), b(g.args[1], m), c(g.args[2], m);
-    float* out = g.out + m * g.out_row;
-    for (int64_t n = 0; n < g.width; n += kL) store(out + n, f(a.at(n), b.at(n), c.at(n)));
+    fill_row(g, m, [&](int64_t n) { return f(a.at(n), b.at(n), c.at(n)); });
   }
 }
 
@@ -89,7 +105,7 @@ template <class F>
 void number_by_number(const Rows& g, F f) {
   for (int64_t m = 0; m < g.rows; m++) {
     const Row a(g.args[0], m);
-    for (int64_t n = 0; n < g.width; n++) g.out[m * g.out_row + n] = f(a.number(n));
+    for (int64_t n = g.first; n < g.last; n++) g.row(m)[n] = f(a.number(n));
   }
 }
 
@@ -97,7 +113,7 @@ template <class F>
 void pair_by_pair(const Rows& g, F f) {
   for (int64_t m = 0; m < g.rows; m++) {
     const Row a(g.args[0], m), b(g.args[1], m);
-    for (int64_t n = 0; n < g.width; n++) g.out[m * g.out_row + n] = f(a.number(n), b.number(n));
+    for (int64_t n = g.first; n < g.last; n++) g.row(m)[n] = f(a.number(n), b.number(n));
   }
 }
 
@@ -113,8 +129,8 @@ float remainder(float a, float b) {
 
 }  // namespace
 
-void pointwise(PointwiseOp op, const PointwiseArg* args, float* out, int64_t out_row, int64_t rows, int64_t width) {
-  const Rows g = {args, out, out_row, rows, width};
+void pointwise(PointwiseOp op, const PointwiseArg* args, const PointwiseOut& out, int64_t rows, int64_t first, int64_t last) {
+  const Rows g = {args, out, rows, first, last};
   const Floats zero = {};
   switch (op) {
     case PointwiseOp::neg: return unary(g, [](Floats x) { return -x; });

@@ -1,8 +1,9 @@
-// pointwise on a CPU: out[m, n] = op(a, b, c) for rows of floats.
+// pointwise on a CPU: out[m, n] = op(a, b, c) for rows of floats, columns n of [first, last).
 //
-//   args   as many as the operation takes. A row is `row` elements after the one before (0: every row is the same); `lane` is 1, or
-//          0 if one number serves the whole row. With lane 1 a row must be readable to the next multiple of kRowPadding.
-//   out    rows out_row apart, written to the next multiple of kRowPadding; aliases no argument
+//   args   as many as the operation takes. A row is `row` elements after the one before (0: every row is the same), or lies
+//          anywhere. `lane` is 1, or 0 if one number serves the whole row. With lane 1 a row must be readable from first to the
+//          next kRowPadding numbers after it that hold last.
+//   out    rows `row` apart, written to as many; or anywhere, and nothing after last is written. Aliases no argument.
 // Whole vectors only, so that a number's bits do not depend on where in a row or a batch it stands.
 #pragma once
 
@@ -25,14 +26,23 @@ enum class PointwiseOp : int { GENFAST_POINTWISE_OPS(GENFAST_NAME_OF_OP) };
 #undef GENFAST_NAME_OF_OP
 
 struct PointwiseArg {
-  const float* data;
+  const float* data;  // row m starts at data + m * row ...
   int64_t row;
   int64_t lane;
+  const float* const* at = nullptr;  // ... or, where this is not null, at at[m] + start
+  int64_t start = 0;
+};
+
+struct PointwiseOut {
+  float* data;
+  int64_t row;
+  float* const* at = nullptr;  // null, or where each row starts
 };
 
 #define GENFAST_DECLARE_POINTWISE(ISA)                                                                                       \
   namespace ISA {                                                                                                            \
-  void pointwise(PointwiseOp op, const PointwiseArg* args, float* out, int64_t out_row, int64_t rows, int64_t width);        \
+  void pointwise(PointwiseOp op, const PointwiseArg* args, const PointwiseOut& out, int64_t rows, int64_t first,             \
+                 int64_t last);                                                                                              \
   }
 GENFAST_DECLARE_POINTWISE(generic)
 GENFAST_DECLARE_POINTWISE(avx2)

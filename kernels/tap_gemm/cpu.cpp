@@ -197,7 +197,7 @@ void tile(const TapGemm<T>& g, int64_t m, const char* ahead) {
   }
   for (int64_t r = 0; r < R; r++) {
     const T* sum = sums + r * kColumns;
-    T* to = g.out + (m + r) * g.out_row;
+    T* to = g.to ? g.to[m + r] + g.to_column : g.out + (m + r) * g.out_row;
     const T* plus = g.add == Add::kNothing ? nullptr : g.add == Add::kBias ? g.bias : to;
     if (g.columns == kColumns)  // a constant, so that this is a few vector instructions
       finish_row(sum, plus, to, kColumns);
@@ -229,6 +229,7 @@ GENFAST_INLINE TapGemm<T> columns_of(const TapGemm<T>& g, int64_t n0, int64_t mo
   TapGemm<T> part = g;
   part.w += n0 / kPanel<T> * g.w_panel;
   part.out += n0;
+  part.to_column += n0;
   if (g.add == Add::kBias) part.bias += n0;
   part.next = n0 + most < g.columns ? part.w + most / kPanel<T> * g.w_panel : g.next ? g.next : part.w;
   part.columns = g.columns - n0 < most ? g.columns - n0 : most;

@@ -6,6 +6,7 @@
 //   w      panels w_panel elements apart, in each a row of consecutive columns for each k, rows w_k apart; all of a row must be
 //          readable, past `columns` too. Half a panel of columns costs half.
 //   out    `columns` values a row, rows out_row apart; may alias neither a nor w
+//   to     or else, rows anywhere: row m starts at to[m] + to_column, and out and out_row are not read
 // The sum runs over taps in the order given, and over k from 0, in one accumulator for each output: the result depends
 // on neither the batch, nor the position in it, nor the number of threads, to the bit.
 #pragma once
@@ -39,6 +40,8 @@ struct TapGemm {
   const T* next;  // null, or the panel that will be read after this: it is fetched meanwhile
   const T* const* at = nullptr;  // null, or [taps][rows]
   const T* nothing = nullptr;    // rows in `at` that start here are zeros: a tap without other rows may be left out
+  T* const* to = nullptr;        // null, or [rows]
+  int64_t to_column = 0;
 };
 
 #define GENFAST_DECLARE_TAP_GEMM(ISA)      \
