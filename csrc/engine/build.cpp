@@ -61,7 +61,7 @@ class Builder {
     require(v >= 0 && v < int64_t(p_.values.size()), what, " names value ", v, ", but there are ", p_.values.size(), ".");
   }
 
-  void check_values() const {
+  void check_values() {
     double bytes = 0;
     for (size_t v = 0; v < p_.values.size(); v++) {
       const Value& value = p_.values[v];
@@ -71,6 +71,7 @@ class Builder {
       for (int32_t slot : value.slot)
         require(slot >= -1 && slot < value.slots, "Value ", v, " has a position in slot ", slot, " of ", value.slots, ".");
       bytes += 4.0 * double(value.slots) * double(value.channels);
+      p_.values[v].slot_table = keep(value.slot);
     }
     require(bytes < 1e13, "The caches of one image would take ", int64_t(bytes / 1e9), " GB.");
     require(int64_t(p_.inputs.size()) == p_.C, "There are ", p_.inputs.size(), " inputs for ", p_.C, " channels.");
@@ -82,6 +83,8 @@ class Builder {
     for (int32_t v : p_.conditions) check_value(v, "A condition");
   }
 
+  const int32_t* keep(std::vector<int32_t> table) { return p_.tables.insert(std::move(table)).first->data(); }
+
   // positions: which of the reader's are ever used; only these must have a slot.
   void build_read(Read& read, int64_t positions, const std::vector<int32_t>& used, const std::string& reader) {
     check_value(read.value, "A read");
@@ -92,17 +95,18 @@ class Builder {
     require(int64_t(read.at.size()) == positions, reader, " has a read of ", read.at.size(), " positions instead of ", positions,
             ".");
     widest_read_ = std::max<int64_t>(widest_read_, read.width);
-    read.slot.resize(read.at.size());
+    std::vector<int32_t> slot(read.at.size());
     for (size_t q = 0; q < read.at.size(); q++) {
       const int32_t at = read.at[q];
       require(at >= -1 && at < value.positions, reader, " reads position ", at, " of value ", read.value, ", which has ",
               value.positions, ".");
-      read.slot[q] = at < 0 ? -1 : value.slot[at];
+      slot[q] = at < 0 ? -1 : value.slot[at];
     }
     for (int32_t q : used)
-      require(read.at[q] < 0 || read.slot[q] >= 0, reader, " reads position ", read.at[q], " of value ", read.value,
+      require(read.at[q] < 0 || slot[q] >= 0, reader, " reads position ", read.at[q], " of value ", read.value,
               ", which has no slot.");
     read.at = {};
+    read.slot_table = keep(std::move(slot));
   }
 
   void build_constant(Constant& c, int64_t positions, const std::string& name) const {
@@ -121,6 +125,7 @@ class Builder {
   void build_kernel(Kernel& k) {
     require(k.positions >= 0 && k.positions < kMost, k.name, " has ", k.positions, " positions.");
     for (int32_t q : k.order) require(q >= 0 && q < k.positions, k.name, " computes position ", q, " of ", k.positions, ".");
+    k.order_table = keep(k.order);
     for (Read& read : k.reads) build_read(read, k.positions, k.order, k.name);
     for (Constant& c : k.constants) build_constant(c, k.positions, k.name);
     for (Argument& a : k.head.reads) check_source(k, a);
@@ -320,7 +325,7 @@ class Builder {
     for (Read& read : p_.draws) {
       require(read.width == p_.params(), "A draw needs ", p_.params(), " parameters, not ", read.width, ".");
       build_read(read, pixels, all, "A draw");
-      for (int32_t slot : read.slot) require(slot >= 0, "A draw has no parameters.");
+      for (int32_t q : all) require(read.slot_table[q] >= 0, "A draw has no parameters.");
     }
     p_.first_draw.assign(p_.ticks + 1, 0);
     for (int32_t tick : p_.draw_tick) {

@@ -98,7 +98,7 @@ void Member::draw_sub_pixel(SubPixel at, int64_t image, int64_t images) {
   const Read& read = p_.draws[at.channel];
   const int64_t pixels = p_.H * p_.W, row = p_.C * pixels, b = team_.first + image;
   const int64_t place = b * row + at.channel * pixels + at.pixel;
-  const float* params = team_.cache(read.value, read.slot[at.pixel], image) + read.start;
+  const float* params = team_.cache(read.value, read.slot_table[at.pixel], image) + read.start;
   const int64_t params_row = p_.values[read.value].channels;
   const bool drawn = cpu_.categorical({.logits = params,
                                        .logits_row = params_row,
@@ -123,7 +123,7 @@ void Member::draw_sub_pixel(SubPixel at, int64_t image, int64_t images) {
   if (r.params)
     for (int64_t m = 0; m < images; m++)
       std::copy_n(params + m * params_row, read.width, r.params + (place + m * row) * read.width);
-  const int32_t input = p_.inputs[at.channel], slot = p_.values[input].slot[at.pixel];
+  const int32_t input = p_.inputs[at.channel], slot = p_.values[input].slot_table[at.pixel];
   if (slot >= 0)
     for (int64_t m = 0; m < images; m++) *team_.cache(input, slot, image + m) = float(r.images[place + m * row]);
 }
@@ -131,7 +131,7 @@ void Member::draw_sub_pixel(SubPixel at, int64_t image, int64_t images) {
 // A launch, in blocks of rows that fit the caches: several positions of all images, or some images of one position.
 void Member::launch(const Launch& launch, const Head* next) {
   const Kernel& kernel = p_.kernels[launch.kernel];
-  const int32_t* order = kernel.order.data();
+  const int32_t* order = kernel.order_table;
   const int64_t images = team_.images, count = launch.end - launch.begin, most = kernel.block_rows;
   if (count == 0) return;
   if (run_.options_.profile) lap_ = Clock::now();

@@ -71,7 +71,7 @@ class Member {
   float* const* table(int32_t index, const Block& block) const { return rows_.data() + index * block.rows(); }
   // Writes to a table where the block's rows lie in a value's cache: channel `start` of them. Where a position has no slot there
   // are rows from `missing` on, `missing_row` apart.
-  void find_rows(int32_t value, const std::vector<int32_t>& slot, int64_t start, const Block& block, float* missing,
+  void find_rows(int32_t value, const int32_t* slot, int64_t start, const Block& block, float* missing,
                  int64_t missing_row, float** table) const;
   void count(double Profile::OfKernel::* part, const Kernel& kernel);
 

@@ -28,7 +28,7 @@ float* Member::at(const Place& place, const Block& block) const { return team_.s
 void Member::copy_read(const Read& read, const Block& block, Part part, float* to, int64_t row_stride, bool zeros) const {
   const int64_t channels = p_.values[read.value].channels, width = read.width;
   for_each_run(block, part.begin, part.end, [&](int32_t q, int64_t image, int64_t count, int64_t) {
-    const int32_t slot = read.slot[q];
+    const int32_t slot = read.slot_table[q];
     if (slot >= 0) {
       const float* from = team_.cache(read.value, slot, image) + read.start;
       for (int64_t m = 0; m < count; m++) copy_floats(from + m * channels, to + m * row_stride, width);
@@ -39,7 +39,7 @@ void Member::copy_read(const Read& read, const Block& block, Part part, float* t
   });
 }
 
-void Member::find_rows(int32_t value, const std::vector<int32_t>& slot, int64_t start, const Block& block, float* missing,
+void Member::find_rows(int32_t value, const int32_t* slot, int64_t start, const Block& block, float* missing,
                        int64_t missing_row, float** table) const {
   const int64_t channels = p_.values[value].channels, slot_size = team_.images * channels;
   float* const first = team_.cache(value, 0, block.image) + start;
@@ -67,7 +67,7 @@ void Member::find_taps(const Kernel& kernel, const Block& block) {
   int32_t t = 0;
   for (const Argument& a : kernel.head.reads) {
     const Read& read = kernel.reads[a.index];
-    find_rows(read.value, read.slot, read.start, block, p_.zeros.get(), 0, table(t++, block));
+    find_rows(read.value, read.slot_table, read.start, block, p_.zeros.get(), 0, table(t++, block));
   }
 }
 
@@ -137,7 +137,7 @@ void Member::lookup(const Kernel& kernel, const Block& block, Part part) {
   const int64_t channels = p_.values[read.value].channels;
   for_each_run(block, part.begin, part.end, [&](int32_t q, int64_t image, int64_t count, int64_t row) {
     for (int64_t m = 0; m < count; m++) {
-      const float number = read.slot[q] < 0 ? 0.0f : team_.cache(read.value, read.slot[q], image)[read.start + m * channels];
+      const float number = read.slot_table[q] < 0 ? 0.0f : team_.cache(read.value, read.slot_table[q], image)[read.start + m * channels];
       const int64_t entry = number >= float(head.entries - 1) ? head.entries - 1 : number > 0 ? int64_t(number) : 0;
       copy_floats(head.weight.data() + entry * head.width, out + (row + m) * place.row, head.width);
     }
@@ -192,7 +192,7 @@ void Member::copy(const Kernel& kernel, const Block& block, Part part) {
 void Member::find_places(const Kernel& kernel, const Block& block) {
   for (int32_t r : kernel.body_reads) {
     const Read& read = kernel.reads[r];
-    find_rows(read.value, read.slot, read.start, block, p_.zeros.get(), 0, table(kernel.read_table[r], block));
+    find_rows(read.value, read.slot_table, read.start, block, p_.zeros.get(), 0, table(kernel.read_table[r], block));
   }
   for (int32_t i : kernel.body_constants) {
     const Constant& c = kernel.constants[i];
@@ -204,7 +204,7 @@ void Member::find_places(const Kernel& kernel, const Block& block) {
   for (int32_t s : kernel.direct) {
     const auto [reg, value, start] = kernel.stores[s];
     const Place& place = kernel.registers[reg];
-    find_rows(value, p_.values[value].slot, start, block, at(place, block), place.row,
+    find_rows(value, p_.values[value].slot_table, start, block, at(place, block), place.row,
               table(kernel.register_table[reg], block));
   }
   count(&Profile::OfKernel::gather, kernel);
@@ -248,8 +248,8 @@ void Member::store(const Kernel& kernel, const Block& block, Part part) {
     const int32_t scattered = kernel.register_table[s.reg];
     const int64_t width = part.columns(kernel.widths[s.reg]);
     for_each_run(block, part.begin, part.end, [&](int32_t q, int64_t image, int64_t count, int64_t row) {
-      if (value.slot[q] < 0) return;
-      float* to = team_.cache(s.value, value.slot[q], image) + s.start + part.first;
+      if (value.slot_table[q] < 0) return;
+      float* to = team_.cache(s.value, value.slot_table[q], image) + s.start + part.first;
       for (int64_t m = row; m < row + count; m++, to += value.channels)
         copy_floats((scattered < 0 ? at(place, block) + m * place.row : table(scattered, block)[m]) + part.first, to, width);
     });

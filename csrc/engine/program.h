@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <set>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -22,13 +23,14 @@ struct Refusal : std::invalid_argument {
 // A feature map. Its cache is [slots, images of the team, channels].
 struct Value {
   int64_t channels = 0, positions = 0, slots = 0;
-  std::vector<int32_t> slot;  // [positions], -1: never needed
+  std::vector<int32_t> slot;             // [positions], -1: never needed
+  const int32_t* slot_table = nullptr;  // built: the same, in Program::tables
 };
 
 struct Read {
   int32_t value = 0, start = 0, width = 0;
-  std::vector<int32_t> at;    // [Q], -1: nothing is there
-  std::vector<int32_t> slot;  // built: [Q], slot of position at[q], or -1
+  std::vector<int32_t> at;              // [Q], -1: nothing is there
+  const int32_t* slot_table = nullptr;  // built: [Q], slot of position at[q], or -1
 };
 
 struct Constant {
@@ -89,6 +91,7 @@ struct Kernel {
   std::string name;
   int64_t positions = 0;  // Q
   std::vector<int32_t> order;
+  const int32_t* order_table = nullptr;  // built: the same, in Program::tables
   std::vector<Read> reads;
   std::vector<Constant> constants;
   Head head;
@@ -124,6 +127,7 @@ struct Program {
   std::vector<Read> draws;         // [C]
   std::vector<int32_t> draw_tick;  // [C, H * W]
   // built
+  std::set<std::vector<int32_t>> tables;  // each once: layers have equal ones, whose copies would fill the caches
   std::vector<int64_t> first_launch;  // [ticks + 2]: launches of tick t are first_launch[t + 1] .. first_launch[t + 2]
   std::vector<int64_t> first_draw;    // [ticks + 1] into draw_order
   std::vector<SubPixel> draw_order;

@@ -56,6 +56,7 @@ struct SpacedRows {
     for (int i = 0; i < kPointers; i++) base[i] += k;
   }
   GENFAST_INLINE static bool absent(const TapGemm<T>&, int64_t, int64_t) { return false; }
+  GENFAST_INLINE static void fetch(const TapGemm<T>&, int64_t, int64_t) {}
 };
 
 template <class T, int R>
@@ -79,6 +80,14 @@ struct ScatteredRows {
     for (int r = 0; r < R; r++)
       if (at[r] != g.nothing) return false;
     return true;
+  }
+  // Rows m and on of a tap, for the tile that comes next: what lies anywhere no hardware fetches ahead.
+  GENFAST_INLINE static void fetch(const TapGemm<T>& g, int64_t t, int64_t m) {
+    const int64_t end = m + R < g.rows ? m + R : g.rows;
+    for (; m < end; m++) {
+      const char* row = reinterpret_cast<const char*>(g.at[t * g.rows + m]);
+      for (int64_t k = 0; k < int64_t(sizeof(T)) * g.taps[t].depth; k += 64) __builtin_prefetch(row + k, 0, 3);
+    }
   }
 };
 
@@ -135,6 +144,7 @@ template <class T, int R, int V, template <class, int> class Rows>
 __attribute__((noinline)) void sum_rows_of_pixels(const TapGemm<T>& g, int64_t m, const char* ahead, T* sums) {
   typename Vector<T>::type acc[R][V] = {};
   for (int64_t t = 0; t < g.num_taps; t++) {
+    if (g.fetch_rows) Rows<T, R>::fetch(g, t, m + R);
     if (Rows<T, R>::absent(g, t, m)) continue;
     Rows<T, R> a(g, t, m);
     const T* w = g.w + g.taps[t].w * g.w_k;
@@ -175,10 +185,14 @@ __attribute__((noinline)) void sum_columns_of_channels(const TapGemm<T>& g, int6
 
 template <class T>
 GENFAST_INLINE void finish_row(const T* sum, const T* plus, T* to, int64_t columns) {
-  if (plus)
-    for (int64_t n = 0; n < columns; n++) to[n] = sum[n] + plus[n];
-  else
-    for (int64_t n = 0; n < columns; n++) to[n] = sum[n];
+  int64_t n = 0;
+  if (plus) {
+    for (; n + kLanes<T> <= columns; n += kLanes<T>) store(to + n, load(sum + n) + load(plus + n));
+    for (; n < columns; n++) to[n] = sum[n] + plus[n];
+  } else {
+    for (; n + kLanes<T> <= columns; n += kLanes<T>) store(to + n, load(sum + n));
+    for (; n < columns; n++) to[n] = sum[n];
+  }
 }
 
 // Rows [m, m + R) of V vectors of columns. What the sum is added to joins last: a large bias at the start would cost every
@@ -230,6 +244,7 @@ GENFAST_INLINE TapGemm<T> columns_of(const TapGemm<T>& g, int64_t n0, int64_t mo
   part.w += n0 / kPanel<T> * g.w_panel;
   part.out += n0;
   part.to_column += n0;
+  part.fetch_rows = n0 == 0;
   if (g.add == Add::kBias) part.bias += n0;
   part.next = n0 + most < g.columns ? part.w + most / kPanel<T> * g.w_panel : g.next ? g.next : part.w;
   part.columns = g.columns - n0 < most ? g.columns - n0 : most;

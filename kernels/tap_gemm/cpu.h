@@ -42,6 +42,7 @@ struct TapGemm {
   const T* nothing = nullptr;    // rows in `at` that start here are zeros: a tap without other rows may be left out
   T* const* to = nullptr;        // null, or [rows]
   int64_t to_column = 0;
+  bool fetch_rows = true;  // `at` only: whether the rows may not be in the caches yet
 };
 
 #define GENFAST_DECLARE_TAP_GEMM(ISA)      \
