@@ -133,15 +133,22 @@ GENFAST_INLINE void store_sums(const typename Vector<T>::type (&acc)[R][V], T* s
 
 // Weights that are not in an L2 cache arrive too late for a tile, and in time for the next panel's tiles if they are asked for
 // now: eight rows with 14 MB of weights went from 46 to 79 GFLOP/s. kAhead cache lines with every four k are half as many as
-// the tile itself reads; so the next panel has kShares parts, and the first tile fetches one, the second the other.
+// the tile itself reads: the first tile fetches one half of the next panel, the second the other, and a tile alone both.
 constexpr int kAhead = GENFAST_VECTOR_BYTES / 16;
-constexpr int64_t kShares = 4 * kVectors * GENFAST_VECTOR_BYTES / 64 / kAhead;
+struct Ahead {
+  const char *one, *two;
+  GENFAST_INLINE void fetch(int u) {
+    __builtin_prefetch(one + 64 * u, 0, 2);
+    __builtin_prefetch(two + 64 * u, 0, 2);
+  }
+  GENFAST_INLINE void advance() { one += 64 * kAhead, two += 64 * kAhead; }
+};
 
 // The two summations are functions of their own, with nothing else in them: with the epilogue in the same function the compiler
 // spills accumulators inside the loop, which costs a third of the speed. Every loop over acc is unrolled, or it would live in
 // memory.
 template <class T, int R, int V, template <class, int> class Rows>
-__attribute__((noinline)) void sum_rows_of_pixels(const TapGemm<T>& g, int64_t m, const char* ahead, T* sums) {
+__attribute__((noinline)) void sum_rows_of_pixels(const TapGemm<T>& g, int64_t m, Ahead ahead, T* sums) {
   typename Vector<T>::type acc[R][V] = {};
   for (int64_t t = 0; t < g.num_taps; t++) {
     if (g.fetch_rows) Rows<T, R>::fetch(g, t, m + R);
@@ -153,9 +160,9 @@ __attribute__((noinline)) void sum_rows_of_pixels(const TapGemm<T>& g, int64_t m
 #pragma GCC unroll 4
       for (int u = 0; u < 4; u++) {
         multiply_add<T, R, V>(acc, w + u * g.w_k, g.w_panel, [&](int r) { return a.at(r, u); });
-        if (u < kAhead) __builtin_prefetch(ahead + 64 * u, 0, 2);
+        if (u < kAhead) ahead.fetch(u);
       }
-      ahead += 64 * kAhead;
+      ahead.advance();
       a.advance(4);
       w += 4 * g.w_k;
     }
@@ -198,7 +205,7 @@ GENFAST_INLINE void finish_row(const T* sum, const T* plus, T* to, int64_t colum
 // Rows [m, m + R) of V vectors of columns. What the sum is added to joins last: a large bias at the start would cost every
 // partial sum its low bits. Weights that are wider than the output are never written past its end.
 template <class T, int R, int V>
-void tile(const TapGemm<T>& g, int64_t m, const char* ahead) {
+void tile(const TapGemm<T>& g, int64_t m, Ahead ahead) {
   constexpr int kColumns = V * kLanes<T>;
   alignas(64) T sums[R * kColumns];
   constexpr bool scatters = R <= kScatteredRows<V>, columns = V <= kVectors;
@@ -221,7 +228,7 @@ void tile(const TapGemm<T>& g, int64_t m, const char* ahead) {
 }
 
 template <class T, int R, int V>
-GENFAST_INLINE void tile_of(int64_t rows, const TapGemm<T>& g, int64_t m, const char* ahead) {
+GENFAST_INLINE void tile_of(int64_t rows, const TapGemm<T>& g, int64_t m, Ahead ahead) {
   if (rows == R) return tile<T, R, V>(g, m, ahead);
   if constexpr (R > 1) tile_of<T, R - 1, V>(rows, g, m, ahead);
 }
@@ -232,7 +239,8 @@ GENFAST_INLINE void tiles(const TapGemm<T>& g) {
   const int64_t most = g.at ? kScatteredRows<V> : kTileRows<V>, count = (g.rows + most - 1) / most;
   for (int64_t i = 0, m = 0; i < count; i++) {
     const int64_t rows = (g.rows - m) / (count - i);
-    tile_of<T, kTileRows<V>, V>(rows, g, m, reinterpret_cast<const char*>(g.next + i % kShares * (g.w_panel / kShares)));
+    const char* halves[] = {reinterpret_cast<const char*>(g.next), reinterpret_cast<const char*>(g.next + g.w_panel / 2)};
+    tile_of<T, kTileRows<V>, V>(rows, g, m, {halves[i % 2], halves[count == 1 ? 1 : i % 2]});
     m += rows;
   }
 }
