@@ -126,6 +126,8 @@ Kernel parse_kernel(py::handle spec) {
   k.name = get_as<std::string>(spec, "name");
   k.positions = get_as<int64_t>(spec, "positions");
   k.order = numbers<int32_t>(get(spec, "order"), "The order of a kernel");
+  k.part = numbers<int32_t>(get(spec, "part"), "The parts of a kernel");
+  k.early = get_as<bool>(spec, "early");
   for (py::handle r : get_list(spec, "reads")) k.reads.push_back(parse_read(r));
   for (py::handle c : get_list(spec, "constants")) {
     Constant constant;

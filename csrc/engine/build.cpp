@@ -11,6 +11,7 @@ namespace {
 constexpr int64_t kMost = int64_t(1) << 31;  // of positions, channels, slots, ...: products of two fit 64 bits
 constexpr int64_t kBlockBytes = 192 << 10;   // what a block of rows should take of an L2 cache, weights aside
 constexpr int64_t kFewRows = 24;
+constexpr int64_t kMostParts = int64_t(1) << 24;
 constexpr int64_t kNarrowTap = 16;  // numbers: below, copying taps together is cheaper than a loop for each
 
 template <class... Parts>
@@ -126,6 +127,8 @@ class Builder {
     require(k.positions >= 0 && k.positions < kMost, k.name, " has ", k.positions, " positions.");
     for (int32_t q : k.order) require(q >= 0 && q < k.positions, k.name, " computes position ", q, " of ", k.positions, ".");
     k.order_table = keep(k.order);
+    require(k.part.size() == k.order.size(), k.name, " has ", k.order.size(), " positions to compute and parts for ",
+            k.part.size(), ".");
     for (Read& read : k.reads) build_read(read, k.positions, k.order, k.name);
     for (Constant& c : k.constants) build_constant(c, k.positions, k.name);
     for (Argument& a : k.head.reads) check_source(k, a);
@@ -302,6 +305,7 @@ class Builder {
   void check_launches() {
     p_.first_launch.assign(p_.ticks + 2, 0);
     p_.tick_work.assign(p_.ticks + 1, 1.0);
+    p_.part_work.resize(p_.ticks + 1);
     int64_t before = -1;
     for (const Launch& launch : p_.launches) {
       require(launch.tick >= before && launch.tick < p_.ticks, "The launches are not in the order of their ticks.");
@@ -311,7 +315,16 @@ class Builder {
               "A launch computes positions that ", p_.kernels[launch.kernel].name, " does not have.");
       p_.first_launch[launch.tick + 1]++;
       const Kernel& k = p_.kernels[launch.kernel];
-      p_.tick_work[launch.tick + 1] += double(launch.end - launch.begin) * double((k.head.depth + 4) * k.head.width + 16);
+      const double work = double((k.head.depth + 4) * k.head.width + 16);
+      p_.tick_work[launch.tick + 1] += double(launch.end - launch.begin) * work;
+      std::vector<double>& parts = p_.part_work[launch.tick + 1];
+      for (int32_t i = launch.begin; i < launch.end; i++) {
+        require(k.part[i] >= (i > launch.begin ? k.part[i - 1] : 0) && k.part[i] < kMostParts, "A launch of ", k.name,
+                " does not have its parts in order.");
+        if (k.early) continue;
+        if (k.part[i] >= int64_t(parts.size())) parts.resize(k.part[i] + 1);
+        parts[k.part[i]] += work;
+      }
     }
     int64_t first = 0;
     for (int64_t& count : p_.first_launch) first += std::exchange(count, first);

@@ -2,15 +2,25 @@
 #include "engine/member.h"
 
 #include <algorithm>
+#include <limits>
+#include <utility>
 
 namespace genfast::engine {
 
 using Clock = std::chrono::steady_clock;
 
 Member::Member(Run& run, Team& team, int index)
-    : run_(run), p_(team.program), team_(team), cpu_(cpu_kernels()), index_(index), gather_(team.program.gather) {
+    : run_(run),
+      p_(team.program),
+      team_(team),
+      cpu_(cpu_kernels()),
+      index_(index),
+      gather_(team.program.gather),
+      scratch_(team.cuts.empty() ? 0 : team.program.scratch + kRowPadding) {
   rows_.resize(p_.most_rows);
   profile_.kernels.resize(run.options_.profile ? p_.kernels.size() : 0);
+  if (run.options_.poison && !team.cuts.empty())
+    std::fill_n(scratch_.get(), p_.scratch + kRowPadding, std::numeric_limits<float>::quiet_NaN());
 }
 
 // Whether to give up. The caller's thread asks for signals now and then.
@@ -59,12 +69,14 @@ void Member::help() {
 }
 
 void Member::meet() {
-  if (sharing_ > 1) team_.barrier.wait(run_.stop_);
+  if (ways() > 1) team_.barrier.wait(run_.stop_);
 }
 
 void Member::advance(int64_t tick, bool shared) {
   sharing_ = shared ? int(team_.members.size()) : 1;
+  cuts_ = nullptr;
   if (tick >= 0) draw(tick);
+  if (shared && !team_.cuts[tick + 1].empty()) cuts_ = team_.cuts[tick + 1].data() + index_;
   const int64_t end = p_.first_launch[tick + 2];
   for (int64_t i = p_.first_launch[tick + 1]; i < end; i++) {
     const Head* next = nullptr;  // the product that follows, so that its weights can be fetched meanwhile
@@ -75,6 +87,7 @@ void Member::advance(int64_t tick, bool shared) {
     launch(p_.launches[i], next);
     if (stopped()) return;
   }
+  cuts_ = nullptr;
   meet();  // even where a tick has nothing to do, nobody is called to the next one before
 }
 
@@ -131,8 +144,17 @@ void Member::draw_sub_pixel(SubPixel at, int64_t image, int64_t images) {
 // A launch, in blocks of rows that fit the caches: several positions of all images, or some images of one position.
 void Member::launch(const Launch& launch, const Head* next) {
   const Kernel& kernel = p_.kernels[launch.kernel];
+  if (cuts_ && kernel.early) {  // for all parts: everybody computes some of it, and waits for the rest
+    const int32_t* const cuts = std::exchange(cuts_, nullptr);
+    this->launch(launch, next);
+    cuts_ = cuts;
+    return;
+  }
   const int32_t* order = kernel.order_table;
-  const int64_t images = team_.images, count = launch.end - launch.begin, most = kernel.block_rows;
+  const int32_t* part = kernel.part.data();
+  const auto from = [&](int32_t cut) { return std::lower_bound(part + launch.begin, part + launch.end, cut) - part; };
+  const int64_t first = cuts_ ? from(cuts_[0]) : launch.begin, last = cuts_ ? from(cuts_[1]) : launch.end;
+  const int64_t images = team_.images, count = last - first, most = kernel.block_rows;
   if (count == 0) return;
   if (run_.options_.profile) lap_ = Clock::now();
   // The last block fetches the next launch's weights, the others the first of their own.
@@ -140,30 +162,30 @@ void Member::launch(const Launch& launch, const Head* next) {
   if (images <= most) {
     const int64_t together = most / images, blocks = (count + together - 1) / together;
     for (int64_t i = 0; i < blocks; i++) {
-      const int64_t begin = launch.begin + count * i / blocks, end = launch.begin + count * (i + 1) / blocks;
+      const int64_t begin = first + count * i / blocks, end = first + count * (i + 1) / blocks;
       work(kernel, {order + begin, end - begin, 0, images}, after(i + 1 == blocks));
       if (stopped()) return;
     }
     return;
   }
   const int64_t parts = (images + most - 1) / most;
-  for (int64_t at = launch.begin; at < launch.end; at++)
+  for (int64_t at = first; at < last; at++)
     for (int64_t i = 0; i < parts; i++) {
       const int64_t image = images * i / parts;
-      work(kernel, {order + at, 1, image, images * (i + 1) / parts - image}, after(at + 1 == launch.end && i + 1 == parts));
+      work(kernel, {order + at, 1, image, images * (i + 1) / parts - image}, after(at + 1 == last && i + 1 == parts));
       if (stopped()) return;
     }
 }
 
 Part Member::rows_of(const Block& block) const {
-  return {block.rows() * index_ / sharing_, block.rows() * (index_ + 1) / sharing_};
+  return {block.rows() * place() / ways(), block.rows() * (place() + 1) / ways()};
 }
 
 Part Member::columns_of(const Head& head, const Block& block) const {
   // Whole vectors, of which a panel has two.
   const int64_t vector = cpu_.panel / 2, vectors = (head.width + vector - 1) / vector;
-  return {0, block.rows(), vectors * index_ / sharing_ * vector,
-          std::min<int64_t>(vectors * (index_ + 1) / sharing_ * vector, head.width)};
+  return {0, block.rows(), vectors * place() / ways() * vector,
+          std::min<int64_t>(vectors * (place() + 1) / ways() * vector, head.width)};
 }
 
 void Member::work(const Kernel& kernel, const Block& block, const Head* next) {

@@ -41,6 +41,8 @@ class Member {
 
  private:
   bool stopped();
+  int ways() const { return cuts_ ? 1 : sharing_; }  // how many members share each block
+  int place() const { return cuts_ ? 0 : index_; }   // which of them this is
   void advance(int64_t tick, bool shared);
   void meet();
   void draw(int64_t tick);
@@ -81,8 +83,10 @@ class Member {
   const CpuKernels& cpu_;
   const int index_;
   int sharing_ = 1;  // members at work on this tick
+  const int32_t* cuts_ = nullptr;  // null, or this member computes parts [cuts_[0], cuts_[1]) of the tick all by itself
   uint32_t calls_seen_ = 0;
   Memory<float> gather_;      // taps copied together
+  Memory<float> scratch_;     // for blocks that are its own
   std::vector<float*> rows_;  // [tables][rows of the block]: where each row lies, in the caches if it has a slot there
   Profile profile_;
   std::chrono::steady_clock::time_point lap_, asked_;
@@ -101,6 +105,8 @@ class Team {
   const int64_t first, images;  // of the batch
   Memory<float> caches, scratch;
   std::vector<int64_t> offsets;  // of each value's cache, in floats
+  // [ticks + 1]: empty where members share out every block of a tick, or else which parts each computes: [members + 1]
+  std::vector<std::vector<int32_t>> cuts;
   Barrier barrier;
   Call call;
   Choice choice;

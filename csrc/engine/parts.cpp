@@ -23,7 +23,9 @@ void copy_floats(const float* from, float* to, int64_t n) { std::memcpy(to, from
 
 }  // namespace
 
-float* Member::at(const Place& place, const Block& block) const { return team_.scratch.get() + place.offset * block.rows(); }
+float* Member::at(const Place& place, const Block& block) const {
+  return (cuts_ ? scratch_ : team_.scratch).get() + place.offset * block.rows();
+}
 
 void Member::copy_read(const Read& read, const Block& block, Part part, float* to, int64_t row_stride, bool zeros) const {
   const int64_t channels = p_.values[read.value].channels, width = read.width;

@@ -91,7 +91,9 @@ struct Kernel {
   std::string name;
   int64_t positions = 0;  // Q
   std::vector<int32_t> order;
-  const int32_t* order_table = nullptr;  // built: the same, in Program::tables
+  std::vector<int32_t> part;             // of its tick, that each entry of `order` belongs to; a launch has them in order
+  const int32_t* order_table = nullptr;  // built: the order, in Program::tables
+  bool early = false;                    // cells of every part may read what this makes in the same tick
   std::vector<Read> reads;
   std::vector<Constant> constants;
   Head head;
@@ -132,6 +134,7 @@ struct Program {
   std::vector<int64_t> first_draw;    // [ticks + 1] into draw_order
   std::vector<SubPixel> draw_order;
   std::vector<double> tick_work;   // [ticks + 1]: multiply-adds or so of tick t are tick_work[t + 1]
+  std::vector<std::vector<double>> part_work;  // [ticks + 1], of each part of the tick
   std::vector<int64_t> last_tick;  // [H]: the last tick at which a sub-pixel of rows 0 .. y is drawn
   int64_t scratch = 0;             // floats, the most that a kernel's block needs
   int64_t gather = 0;              // floats, the most that a Linear's rows copied together need

@@ -12,6 +12,33 @@
 
 namespace genfast::engine {
 
+constexpr double kMostOfTheWork = 1.5;  // of an even share, that one member may have
+
+namespace {
+
+// How to cut the parts of a tick among members: evenly by their work. Empty where that leaves one member with so much that they
+// had better share out every block: a meeting for each costs them about as much as a quarter of the work.
+std::vector<int32_t> cut(const std::vector<double>& work, int members) {
+  double total = 0;
+  for (double w : work) total += w;
+  std::vector<int32_t> cuts = {0};
+  double done = 0, most = 0, mine = 0;
+  for (size_t part = 0; part < work.size(); part++) {
+    // The next member goes on once this part would leave more behind the even share than without it was missing.
+    const double share = total * double(cuts.size()) / members;
+    if (int(cuts.size()) < members && mine > 0 && done + work[part] - share > share - done) {
+      cuts.push_back(int32_t(part));
+      mine = 0;
+    }
+    mine += work[part], done += work[part], most = std::max(most, mine);
+  }
+  if (int(cuts.size()) < members || most > kMostOfTheWork * total / members) return {};
+  cuts.push_back(int32_t(work.size()));
+  return cuts;
+}
+
+}  // namespace
+
 Team::Team(Run& run, const Program& p, int64_t first_image, int64_t count, int threads, bool poison)
     : program(p),
       first(first_image),
@@ -28,6 +55,8 @@ Team::Team(Run& run, const Program& p, int64_t first_image, int64_t count, int t
     std::fill_n(caches.get(), offset, std::numeric_limits<float>::quiet_NaN());
     std::fill_n(scratch.get(), p.scratch + kRowPadding, std::numeric_limits<float>::quiet_NaN());
   }
+  if (threads > 1)
+    for (const std::vector<double>& work : p.part_work) cuts.push_back(cut(work, threads));
   for (int m = 0; m < threads; m++) members.push_back(std::make_unique<Member>(run, *this, m));
 }
 

@@ -201,4 +201,5 @@ def make_kernel(program: Program, group: Group) -> Kernel:
     kind = "" if group.head is None else type(group.head).__name__.lower()
     operations = [kind, *(i.op for i in body)] if kind else [i.op for i in body]
     name = f"{program.values[group.steps()[0].out].layer}: {' '.join(operations)}"
-    return Kernel(name, group.head, body, stores, group.scan)
+    early = group.head is None and all(r.value in {*program.inputs, *register} for s in group.body for r in reads_of(s))
+    return Kernel(name, group.head, body, stores, group.scan, early and group.scan is None)

@@ -51,7 +51,7 @@ class Kernel:
     With a head, register 0 is its result (head.out says which value that is; it is stored only if ``stores`` says so);
     the instructions make the next registers, in order. A position q of the kernel is position q of every value it
     stores, and indexes every table in it. scan: the one whose steps are in it; then it may read earlier positions of
-    what it stores itself.
+    what it stores itself. early: it does nothing but make numbers of levels, and runs as soon as they are drawn.
     """
 
     name: str
@@ -59,6 +59,7 @@ class Kernel:
     body: tuple[Instruction, ...]
     stores: tuple[Store, ...]
     scan: Scan | None = None
+    early: bool = False
 
 
 def kernel_reads(kernel: Kernel) -> list[Read]:
@@ -77,6 +78,8 @@ class Plan:
     launch_tick, launch_kernel, launch_begin, launch_end: int32 [L], in the order in which they run: launch i computes
     positions order[k][begin:end] of kernel k. Sorted by tick, then kernel; but the kernels of a scan take turns in a
     tick as often as their cells wait for each other.
+    part[k]: int32, for each entry of order[k] the part of its tick that it belongs to (parts.py): in one tick, cells of
+    different parts do not read each other. A launch has its parts in their order.
     slots[v]: int32 [positions of v], the slot in value v's cache that holds a position (-1: never needed). Slots are
     used again as soon as nothing will read them. slot_count[v]: how many there are.
     draw_tick: int32 [C, H * W].
@@ -89,6 +92,7 @@ class Plan:
     kernels: tuple[Kernel, ...]
     draws: tuple[Draw, ...]
     order: tuple[np.ndarray, ...]
+    part: tuple[np.ndarray, ...]
     launch_tick: np.ndarray
     launch_kernel: np.ndarray
     launch_begin: np.ndarray

@@ -20,6 +20,7 @@ import numpy as np
 from genfast.compiler.footprint import gather, latest
 from genfast.compiler.fuse import fuse
 from genfast.compiler.pack import pack
+from genfast.compiler.parts import find_parts
 from genfast.compiler.plan import Kernel, Plan, kernel_reads
 from genfast.compiler.program import Linear, Program, walk
 from genfast.compiler.share import share_products
@@ -120,7 +121,7 @@ def run_ticks(program: Program, kernels: Sequence[Kernel], slope: int) -> list[R
     for unit in reversed(units(kernels)):
         inner = inner_reads(kernels, unit, maker)
         for k, tick in zip(unit, Together(kernels, unit, inner, ready, wanted).ticks(), strict=True):
-            ticks[k] = tick
+            ticks[k] = np.where(tick > PROLOGUE, ready[k], tick) if kernels[k].early else tick
         for k in unit:
             used = ticks[k] >= PROLOGUE
             for read in kernel_reads(kernels[k]):
@@ -295,14 +296,16 @@ def with_its_row(program: Program, kernel: Kernel, tick: np.ndarray, turn: np.nd
 def make_plan(program: Program, kernels: tuple[Kernel, ...], slope: int) -> Plan:
     draw = draw_ticks(program.image_shape, slope)
     runs = run_ticks(program, kernels, slope)
+    parts = find_parts(kernels, [r.tick for r in runs])
     orders: list[np.ndarray] = [np.zeros(0, np.int32)] * len(kernels)
     launches = []  # (tick, unit, turn, kernel, begin, end)
     for u, unit in enumerate(units(kernels)):
         for k in unit:
             tick, turn = runs[k].tick, runs[k].turn
-            order = np.lexsort((turn, tick))
+            order = np.lexsort((parts[k], turn, tick))
             order = order[tick[order] >= PROLOGUE]
             orders[k] = order.astype(np.int32)
+            parts[k] = parts[k][order].astype(np.int32)
             cuts = np.flatnonzero((np.diff(tick[order]) != 0) | (np.diff(turn[order]) != 0)) + 1
             if len(order):
                 for begin, end in zip([0, *cuts], [*cuts, len(order)], strict=True):
@@ -312,7 +315,7 @@ def make_plan(program: Program, kernels: tuple[Kernel, ...], slope: int) -> Plan
     packed = pack(program, kernels, find_lives(program, kernels, [r.tick for r in runs], draw))
     slots, counts = zip(*(life.slots() for life in packed.lives), strict=True)
     return Plan(
-        program, slope, int(draw.max()) + 1, packed.values, packed.kernels, packed.draws, tuple(orders),
+        program, slope, int(draw.max()) + 1, packed.values, packed.kernels, packed.draws, tuple(orders), tuple(parts),
         table[:, 0].copy(), table[:, 3].copy(), table[:, 4].copy(), table[:, 5].copy(), slots, counts,
         draw.astype(np.int32),
     )  # fmt: skip

@@ -125,7 +125,8 @@ def specification(plan: Plan) -> Spec:
         "inputs": integers(program.inputs),
         "conditions": integers(program.conditions),
         "kernels": [
-            KernelPacker(plan, kernel).pack(order) for kernel, order in zip(plan.kernels, plan.order, strict=True)
+            KernelPacker(plan, kernel).pack(order, part)
+            for kernel, order, part in zip(plan.kernels, plan.order, plan.part, strict=True)
         ],
         "launches": integers(launches),
         "draws": [read_spec(draw.params) for draw in plan.draws],
@@ -155,7 +156,7 @@ class KernelPacker:
         self.reads: list[Read] = []
         self.constants: list[Constant] = []
 
-    def pack(self, order: np.ndarray) -> Spec:
+    def pack(self, order: np.ndarray, part: np.ndarray) -> Spec:
         head = self.head()
         body = [{"op": i.op, "width": i.width, "args": [self.argument(a) for a in i.args]} for i in self.kernel.body]
         stores = np.array([(s.register, s.value, s.start) for s in self.kernel.stores], np.int32).reshape(-1, 3)
@@ -163,6 +164,8 @@ class KernelPacker:
             "name": self.kernel.name,
             "positions": self.positions(),
             "order": integers(order),
+            "part": integers(part),
+            "early": self.kernel.early,
             "reads": [read_spec(r) for r in self.reads],
             "constants": [{"rows": floats(c.rows), "which": integers(c.which)} for c in self.constants],
             "head": head,
