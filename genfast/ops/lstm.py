@@ -80,13 +80,16 @@ def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
     _, weight, h0, c0, *how, keep, backend = inputs
     ctx.keep, ctx.how = keep, (*how, backend)
     ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)  # zeros as large as the gates and cells, a tenth of a training step
     ctx.save_for_backward(*output, weight, h0, c0)
 
 
-def gradients(ctx: Any, operator: Any, grad: Tensor) -> tuple[Any, ...]:
+def gradients(ctx: Any, operator: Any, grad: Tensor | None) -> tuple[Any, ...]:
     """One gradient for each input of the operator: x, weight, h0, c0, and None for the rest. ``operator`` is its
     _bwd."""
     if not ctx.keep:
         raise RuntimeError("There is nothing to go backward from: call the operator with keep=True.")
+    if grad is None:  # nothing that was asked for depends on h
+        return (None,) * (5 + len(ctx.how))
     computed = operator(grad, *ctx.saved_tensors, *ctx.how)
     return *computed, *[None] * (len(ctx.how) + 1)
