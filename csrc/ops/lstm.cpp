@@ -23,10 +23,7 @@ Tensor pixel_major(const Tensor& map) {
 }
 
 Tensor empty(std::initializer_list<int64_t> sizes, const Tensor& like, ScalarType type, bool channels_last = false) {
-  const auto format = channels_last ? kChannelsLast : torch::headeronly::MemoryFormat::Contiguous;
-  const Tensor fresh = torch::stable::empty(sizes, type, std::nullopt, like.device(), std::nullopt, format);
-  prefer_large_pages(fresh.data_ptr(), fresh.numel() * fresh.element_size());
-  return fresh;
+  return empty_in_large_pages(sizes, type, channels_last ? kChannelsLast : torch::headeronly::MemoryFormat::Contiguous, like.device());
 }
 
 template <class F>
