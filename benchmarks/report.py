@@ -69,9 +69,10 @@ def lstm(result: dict[str, Any]) -> str:
         "",
         "How many times faster than the fastest rival, which is named: the loop over lines taken by slicing or by "
         "`unbind`, that loop with torch.compile of its step (compiled step), or torch.compile of all of it (compiled "
-        f"loop; it did not compile in {result['compile_limit']:.0f} s for {left_out} of {len(result['rows'])} sizes and "
-        "was left out there). Median and quartiles of turns in one run. The floor is the recurrent products as one "
-        f"dense matrix product in the same run, three for forward + backward. {where(result['machine'])}.",
+        f"loop; left out for {left_out} of {len(result['rows'])} sizes, where it did not compile in "
+        f"{result['compile_limit']:.0f} s). Median and quartiles of turns in one run. The floor is the recurrent "
+        "products as one dense matrix product in the same run, three for forward + backward. "
+        f"{where(result['machine'])}.",
     ]
     return "\n".join(lines)
 
