@@ -1,6 +1,6 @@
 """row_lstm and diagonal_lstm against the loops that everyone writes: forward, and forward + backward, batch 16.
 
-    python benchmarks/lstm.py [--quick] [--hidden H] [--compile-limit SECONDS]
+    python benchmarks/lstm.py [--quick] [--cpu-time] [--hidden H] [--compile-limit SECONDS]
 
 The Row LSTM's loop runs F.conv1d and a cell for each row; the Diagonal LSTM's skews the map and does the same for each
 of the H + W - 1 columns. The rivals, of which the fastest counts:
@@ -19,6 +19,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -101,9 +102,11 @@ def check(ours: list[Tensor], theirs: list[Tensor]) -> None:
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * float(b.detach().abs().max()))
 
 
-def hardest(ours: Callable[[], Any], theirs: dict[str, Callable[[], Any]], turns: int) -> tuple[str, Ratio]:
+def hardest(
+    ours: Callable[[], Any], theirs: dict[str, Callable[[], Any]], timed: Callable[..., Ratio]
+) -> tuple[str, Ratio]:
     """The loop that ours beats by least."""
-    ratios = {name: compare(ours, function, turns) for name, function in theirs.items()}
+    ratios = {name: timed(ours, function) for name, function in theirs.items()}
     return min(ratios.items(), key=lambda item: item[1].median)
 
 
@@ -148,8 +151,10 @@ def compiles(name: str, hidden: int, side: int, limit: float) -> bool:
             child.wait()
 
 
-def measure(name: str, hidden: int, side: int, compile_limit: float | None, turns: int) -> dict[str, Any]:
-    """compile_limit: None for no compiled rivals."""
+def measure(
+    name: str, hidden: int, side: int, compile_limit: float | None, timed: Callable[..., Ratio]
+) -> dict[str, Any]:
+    """compile_limit: None for no compiled rivals; timed: harness.compare with its turns and clock."""
     operator, loop, step, taps = OPERATORS[name]
     theirs_in, grad = make_inputs(name, hidden, side)
     last = torch.channels_last
@@ -169,12 +174,12 @@ def measure(name: str, hidden: int, side: int, compile_limit: float | None, turn
         check(ours_step(), function())
     with torch.no_grad():
         rival, forward = hardest(
-            lambda: operator(*ours_in), {key: partial(f, *theirs_in) for key, f in loops.items()}, turns
+            lambda: operator(*ours_in), {key: partial(f, *theirs_in) for key, f in loops.items()}, timed
         )
         a, b = torch.randn(BATCH * side * side, hidden * taps), torch.randn(hidden * taps, 4 * hidden)
-        floor = compare(lambda: operator(*ours_in), lambda: a @ b, turns)
-    step_rival, both = hardest(ours_step, theirs_steps, turns)
-    step_floor = compare(ours_step, lambda: [a @ b for _ in range(3)], turns)
+        floor = timed(lambda: operator(*ours_in), lambda: a @ b)
+    step_rival, both = hardest(ours_step, theirs_steps, timed)
+    step_floor = timed(ours_step, lambda: [a @ b for _ in range(3)])
     return {
         "operator": f"{name}_lstm",
         "hidden": hidden,
@@ -194,16 +199,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="three turns, nothing compiled; writes nothing")
     parser.add_argument("--hidden", type=int, choices=[h for h, _ in SIZES], help="one size; writes nothing")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="quick, on one thread, in its CPU time: for a busy machine"
+    )
     parser.add_argument("--compile-limit", type=float, default=120, help="seconds to compile the loop of one size")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
+    quick = args.quick or args.cpu_time
+    torch.set_num_threads(1 if args.cpu_time else args.threads)
+    clock = time.process_time if args.cpu_time else time.perf_counter
+    timed = partial(compare, turns=3 if quick else 7, clock=clock)
     rows = []
     for name in OPERATORS:
         for hidden, side in SIZES:
             if args.hidden not in (None, hidden):
                 continue
-            row = measure(name, hidden, side, None if args.quick else args.compile_limit, 3 if args.quick else 7)
+            row = measure(name, hidden, side, None if quick else args.compile_limit, timed)
             rows.append(row)
             parts = [
                 f"{what} {row[f'{key}_median']:.1f}x [{row[f'{key}_low']:.1f}, {row[f'{key}_high']:.1f}] of "
@@ -212,7 +223,7 @@ def main() -> None:
             ]
             parts += [f"left out: {rival}" for rival in row["left_out"]]
             print(f"{row['operator']:13} h = {hidden:3} {side}x{side}:  {';  '.join(parts)}", flush=True)
-    if not args.quick and args.hidden is None:
+    if not quick and args.hidden is None:
         print("wrote", save("lstm", rows, compile_limit=args.compile_limit))
 
 
