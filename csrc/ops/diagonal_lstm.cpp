@@ -1,5 +1,5 @@
-// genfast::diagonal_lstm on the CPU. The arithmetic is in kernels/lstm; the schema, the fakes and autograd are in
-// genfast/ops/diagonal_lstm.py.
+// genfast::diagonal_lstm on the CPU. The arithmetic is in kernels/lstm; the schema is in genfast/ops/diagonal_lstm.py, the fakes and autograd
+// in genfast/ops/lstm.py.
 #include "diagonal_lstm/cpu.h"
 
 #include "ops/lstm.h"

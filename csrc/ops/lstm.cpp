@@ -3,6 +3,7 @@
 #include "lstm/cpu.h"
 #include "support/denormals.h"
 #include "support/isa.h"
+#include "support/large_pages.h"
 #include "support/scratch.h"
 
 namespace genfast {
@@ -22,8 +23,7 @@ Tensor pixel_major(const Tensor& map) {
 }
 
 Tensor empty(std::initializer_list<int64_t> sizes, const Tensor& like, ScalarType type, bool channels_last = false) {
-  const auto format = channels_last ? kChannelsLast : torch::headeronly::MemoryFormat::Contiguous;
-  return torch::stable::empty(sizes, type, std::nullopt, like.device(), std::nullopt, format);
+  return empty_in_large_pages(sizes, type, channels_last ? kChannelsLast : torch::headeronly::MemoryFormat::Contiguous, like.device());
 }
 
 template <class F>

@@ -1,4 +1,5 @@
-// genfast::row_lstm on the CPU. The arithmetic is in kernels/lstm; the schema, the fakes and autograd are in genfast/ops/row_lstm.py.
+// genfast::row_lstm on the CPU. The arithmetic is in kernels/lstm; the schema is in genfast/ops/row_lstm.py, the fakes and autograd
+// in genfast/ops/lstm.py.
 #include "row_lstm/cpu.h"
 
 #include "ops/lstm.h"

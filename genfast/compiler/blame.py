@@ -3,13 +3,15 @@
 A cell at pixel q of a feature map looks ahead if it reads pixel q or a later one. That alone is no fault: a vertical
 stack reads its own row, and is moved down by one before anything else reads it. So a feature map is excused if
 something that reads it, directly or through others, does not look ahead. The first without an excuse is to blame.
+No excuse helps a sum over the own pixel and earlier ones and none later: that is a mask which lets the own pixel in,
+and a map that something else reads moved down (a Diagonal BiLSTM does) was still to be read as it is.
 A feature map of another size than the image has no pixels of its own: it looks ahead if it serves an output too early.
 """
 
 import numpy as np
 
 from genfast.compiler.footprint import Link, describe, needed, reads
-from genfast.compiler.program import Pointwise, Program, in_order, scan_of
+from genfast.compiler.program import Linear, Pointwise, Program, in_order, scan_of
 
 
 class Blame:
@@ -24,10 +26,13 @@ class Blame:
         need = needed(program)
         own = np.arange(self.size) * channels + channels - 1  # up to the last colour of the own pixel
         self.excused = [False] * len(program.values)
+        self.lets_in = [False] * len(program.values)
         scans, made_later = scan_of(program), set()
         for step in reversed(program.steps):
             v = step.out
             bound = np.maximum(first[v], own) if len(first[v]) == self.size else first[v]
+            if isinstance(step, Linear) and len(step.taps) > 1 and len(last[v]) == self.size:
+                self.lets_in[v] = bool((last[v] == own)[need[v]].all())
             if self.excused[v] or bool((last[v] < bound)[need[v]].all()):
                 for read in reads(step):
                     if read.value not in made_later:  # what a recurrence reads of itself is no excuse for it
@@ -61,7 +66,7 @@ class Blame:
             ahead = len(self.last[value]) != self.size or self.last[value][position] >= own
             before = passed or (i > start and self.excused[path[i - 1].value])
             passed = before and isinstance(self.makers[value], Pointwise)
-            if ahead and not self.excused[value] and not passed:
+            if ahead and not passed and (self.lets_in[value] or not self.excused[value]):
                 return self._name(path, i)
         return path[-1].layer if path else ""
 

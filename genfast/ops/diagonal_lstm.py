@@ -1,6 +1,5 @@
-"""genfast::diagonal_lstm: schema, shapes, autograd. The arithmetic is in kernels/diagonal_lstm."""
-
-from typing import Any
+"""genfast::diagonal_lstm: the schema and the function; ops/lstm.py makes an operator of it, and the arithmetic is in
+kernels/diagonal_lstm."""
 
 import torch
 from torch import Tensor
@@ -52,58 +51,4 @@ def diagonal_lstm(
     return h
 
 
-def _forward(
-    x: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, reverse: bool, keep: bool, backend: int
-) -> lstm.Outputs:
-    if BACKENDS[backend] == "cpu":
-        out: lstm.Outputs = torch.ops.genfast.diagonal_lstm_cpu(x, weight, h0, c0, reverse, keep)
-        return out
-    return lstm.reference_outputs(reference.forward, x, weight, h0, c0, reverse, keep=keep)
-
-
-def _backward(
-    grad: Tensor,
-    h: Tensor,
-    gates: Tensor,
-    c: Tensor,
-    weight: Tensor,
-    h0: Tensor,
-    c0: Tensor,
-    reverse: bool,
-    backend: int,
-) -> lstm.Gradients:
-    if BACKENDS[backend] == "cpu":
-        out: lstm.Gradients = torch.ops.genfast.diagonal_lstm_bwd_cpu(grad, h, gates, c, weight, h0, c0, reverse)
-        return out
-    return lstm.reference_gradients(reference.backward, grad, h, gates, c, weight, h0, c0, reverse)
-
-
-_library.impl("diagonal_lstm", _forward, "CompositeExplicitAutograd")
-_library.impl("diagonal_lstm_bwd", _backward, "CompositeExplicitAutograd")
-
-
-@torch.library.register_fake("genfast::diagonal_lstm", lib=_library)
-def _(x: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, reverse: bool, keep: bool, backend: int) -> lstm.Outputs:
-    return lstm.fake_outputs(x, keep)
-
-
-@torch.library.register_fake("genfast::diagonal_lstm_bwd", lib=_library)
-def _(
-    grad: Tensor,
-    h: Tensor,
-    gates: Tensor,
-    c: Tensor,
-    weight: Tensor,
-    h0: Tensor,
-    c0: Tensor,
-    reverse: bool,
-    backend: int,
-) -> lstm.Gradients:
-    return lstm.fake_gradients(gates, weight, h0, c0)
-
-
-def _gradients(ctx: Any, grad: Tensor, _gates: Tensor, _c: Tensor) -> tuple[Any, ...]:
-    return lstm.gradients(ctx, torch.ops.genfast.diagonal_lstm_bwd, grad)
-
-
-torch.library.register_autograd("genfast::diagonal_lstm", _gradients, setup_context=lstm.setup_context, lib=_library)
+lstm.register(_library, "diagonal_lstm", reference)

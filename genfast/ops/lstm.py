@@ -1,4 +1,4 @@
-"""What row_lstm and diagonal_lstm share: the checks of their inputs, what forward keeps for backward, and gradients."""
+"""What row_lstm and diagonal_lstm share: the checks of their inputs, and all that PyTorch asks of an operator."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from torch import Tensor
 
 from genfast.kernels.lstm.reference import wide
 from genfast.ops.autocast import without_autocast
+from genfast.ops.backends import BACKENDS
 from genfast.ops.layout import empty_as
 
 Outputs = tuple[Tensor, Tensor, Tensor]  # h, and for backward the gates after their nonlinearity and the cells
@@ -59,6 +60,49 @@ def fake_gradients(gates: Tensor, weight: Tensor, h0: Tensor, c0: Tensor) -> Gra
     return dx, weight.new_empty(weight.shape), h0.new_empty(h0.shape), c0.new_empty(c0.shape)
 
 
+def register(library: torch.library.Library, name: str, reference: Any) -> None:
+    """Implements genfast::NAME and genfast::NAME_bwd: kernels, shapes, gradients. ``library`` has their schemas, which
+    take whatever tells how the scan goes (``way``) before keep and backend; ``reference`` is the module that computes
+    them in plain PyTorch."""
+    ops, backward = torch.ops.genfast, f"{name}_bwd"
+
+    def run(x: Tensor, *rest: Any) -> Outputs:
+        *inputs_and_way, keep, backend = rest
+        if BACKENDS[backend] == "cpu":
+            out: Outputs = getattr(ops, f"{name}_cpu")(x, *inputs_and_way, keep)
+            return out
+        return reference_outputs(reference.forward, x, *inputs_and_way, keep=keep)
+
+    def run_backward(grad: Tensor, *rest: Any) -> Gradients:
+        *kept_inputs_and_way, backend = rest
+        if BACKENDS[backend] == "cpu":
+            out: Gradients = getattr(ops, f"{backward}_cpu")(grad, *kept_inputs_and_way)
+            return out
+        return reference_gradients(reference.backward, grad, *kept_inputs_and_way)
+
+    def fake(x: Tensor, *rest: Any) -> Outputs:
+        return fake_outputs(x, keep=rest[-2])
+
+    def fake_backward(grad: Tensor, h: Tensor, gates: Tensor, c: Tensor, *rest: Any) -> Gradients:
+        return fake_gradients(gates, *rest[:3])
+
+    def differentiate(ctx: Any, grad: Tensor | None, *_: Any) -> tuple[Any, ...]:
+        return gradients(ctx, getattr(ops, backward), grad)
+
+    def refuse(ctx: Any, *_: Any) -> tuple[Any, ...]:
+        raise RuntimeError(
+            f"{name} has first derivatives only: for higher ones, on small maps, use "
+            f"genfast.kernels.{name}.reference.{name}, which is plain PyTorch."
+        )
+
+    library.impl(name, run, "CompositeExplicitAutograd")
+    library.impl(backward, run_backward, "CompositeExplicitAutograd")
+    torch.library.register_fake(f"genfast::{name}", fake, lib=library)
+    torch.library.register_fake(f"genfast::{backward}", fake_backward, lib=library)
+    torch.library.register_autograd(f"genfast::{name}", differentiate, setup_context=setup_context, lib=library)
+    torch.library.register_autograd(f"genfast::{backward}", refuse, lib=library)
+
+
 def reference_outputs(forward: Any, x: Tensor, *args: Any, keep: bool) -> Outputs:
     """What the reference's ``forward(x, *args)`` computes, in the memory formats of every backend."""
     with without_autocast(x.device.type):
@@ -80,13 +124,16 @@ def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Outputs) -> None:
     _, weight, h0, c0, *how, keep, backend = inputs
     ctx.keep, ctx.how = keep, (*how, backend)
     ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)  # zeros as large as the gates and cells, a tenth of a training step
     ctx.save_for_backward(*output, weight, h0, c0)
 
 
-def gradients(ctx: Any, operator: Any, grad: Tensor) -> tuple[Any, ...]:
+def gradients(ctx: Any, operator: Any, grad: Tensor | None) -> tuple[Any, ...]:
     """One gradient for each input of the operator: x, weight, h0, c0, and None for the rest. ``operator`` is its
     _bwd."""
     if not ctx.keep:
         raise RuntimeError("There is nothing to go backward from: call the operator with keep=True.")
+    if grad is None:  # nothing that was asked for depends on h
+        return (None,) * (5 + len(ctx.how))
     computed = operator(grad, *ctx.saved_tensors, *ctx.how)
     return *computed, *[None] * (len(ctx.how) + 1)

@@ -1,6 +1,5 @@
-"""genfast::row_lstm: schema, shapes, autograd. The arithmetic is in kernels/row_lstm."""
-
-from typing import Any
+"""genfast::row_lstm: the schema and the function; ops/lstm.py makes an operator of it, and the arithmetic is in
+kernels/row_lstm."""
 
 import torch
 from torch import Tensor
@@ -49,40 +48,4 @@ def row_lstm(x: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, backend: str = "
     return h
 
 
-def _forward(x: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, keep: bool, backend: int) -> lstm.Outputs:
-    if BACKENDS[backend] == "cpu":
-        out: lstm.Outputs = torch.ops.genfast.row_lstm_cpu(x, weight, h0, c0, keep)
-        return out
-    return lstm.reference_outputs(reference.forward, x, weight, h0, c0, keep=keep)
-
-
-def _backward(
-    grad: Tensor, h: Tensor, gates: Tensor, c: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, backend: int
-) -> lstm.Gradients:
-    if BACKENDS[backend] == "cpu":
-        out: lstm.Gradients = torch.ops.genfast.row_lstm_bwd_cpu(grad, h, gates, c, weight, h0, c0)
-        return out
-    return lstm.reference_gradients(reference.backward, grad, h, gates, c, weight, h0, c0)
-
-
-_library.impl("row_lstm", _forward, "CompositeExplicitAutograd")
-_library.impl("row_lstm_bwd", _backward, "CompositeExplicitAutograd")
-
-
-@torch.library.register_fake("genfast::row_lstm", lib=_library)
-def _(x: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, keep: bool, backend: int) -> lstm.Outputs:
-    return lstm.fake_outputs(x, keep)
-
-
-@torch.library.register_fake("genfast::row_lstm_bwd", lib=_library)
-def _(
-    grad: Tensor, h: Tensor, gates: Tensor, c: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, backend: int
-) -> lstm.Gradients:
-    return lstm.fake_gradients(gates, weight, h0, c0)
-
-
-def _gradients(ctx: Any, grad: Tensor, _gates: Tensor, _c: Tensor) -> tuple[Any, ...]:
-    return lstm.gradients(ctx, torch.ops.genfast.row_lstm_bwd, grad)
-
-
-torch.library.register_autograd("genfast::row_lstm", _gradients, setup_context=lstm.setup_context, lib=_library)
+lstm.register(_library, "row_lstm", reference)

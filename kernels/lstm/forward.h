@@ -28,9 +28,12 @@ GENFAST_INLINE int64_t lstm_forward_size(const Scan& s) {
   return round_up((2 * s.places() + s.slots()) * padded<T>(s) + s.slots() * 4 * kLanes<T>, 64);
 }
 
-// Hidden channels [j, j + L) of one pixel: sums [4L] of the recurrent product -> h, c, and maps.
+// The cell, for hidden channels [j, j + L) of one pixel, in two halves: the second waits for nothing but the first, so that all pixels
+// of a slot go through one and then through the other, and a processor overlaps them.
+//
+// sums [4L] of the recurrent product -> c and the gates; o replaces the last sum.
 template <class E, class T>
-GENFAST_INLINE void lstm_cell(const Scan& s, const LstmForward<E, T>& f, const T* sums, int64_t pixel, int64_t j, T* c_line, T* h_line) {
+GENFAST_INLINE void lstm_gates(const Scan& s, const LstmForward<E, T>& f, int64_t pixel, int64_t j, T* sums, T* c_line) {
   constexpr int64_t L = kLanes<T>;
   const int64_t h = s.hidden, n = h - j;
   Gates<T> gates = load_gates<T>(f.x + pixel * 4 * h + j, h, n);
@@ -40,8 +43,19 @@ GENFAST_INLINE void lstm_cell(const Scan& s, const LstmForward<E, T>& f, const T
   gates.o += load(sums + 3 * L);
   gates = activate<T>(gates);
   const auto c = next_c<T>(gates, load(c_line));
-  const auto out = gates.o * tanh(c);
   store(c_line, c);
+  store(sums + 3 * L, gates.o);
+  if (f.gates) {
+    store_gates<T>(gates, f.gates + pixel * 4 * h + j, h, n);
+    store_first<T>(c, f.c + pixel * h + j, n);
+  }
+}
+
+// o and c -> h.
+template <class E, class T>
+GENFAST_INLINE void lstm_out(const Scan& s, const LstmForward<E, T>& f, int64_t pixel, int64_t j, const T* o, const T* c_line, T* h_line) {
+  const int64_t h = s.hidden, n = h - j;
+  const auto out = load(o) * tanh(load(c_line));
   E* to = f.h + pixel * h + j;
   store_first<T>(out, to, n);
   // The next line reads what was stored: rounded, if E is narrower.
@@ -49,10 +63,6 @@ GENFAST_INLINE void lstm_cell(const Scan& s, const LstmForward<E, T>& f, const T
     store(h_line, out);
   else
     store(h_line, load_first<T>(to, n));
-  if (f.gates) {
-    store_gates<T>(gates, f.gates + pixel * 4 * h + j, h, n);
-    store_first<T>(c, f.c + pixel * h + j, n);
-  }
 }
 
 template <class E, class T>
@@ -81,10 +91,14 @@ static void lstm_forward(const Scan& s, const LstmForward<E, T>& f) {
       tap_gemm({.a = before, .w = w, .taps = tap, .num_taps = taps, .a_k = 1, .w_k = kPanel<T>, .w_panel = taps * h * kPanel<T>,
                 .out = sums, .out_row = 4 * L, .rows = (s1 - s0) * G, .columns = 4 * L, .add = Add::kNothing, .bias = nullptr,
                 .next = j + L < row ? w + 4 * L * taps * h : f.packed});
-      for (int64_t slot = s0, m = 0; slot < s1; slot++) {
-        const int64_t pixel = s.pixel(line, slot);
-        for (int64_t b = 0; b < G; b++, m++)
-          lstm_cell(s, f, sums + m * 4 * L, b * map + pixel, j, c + (s0 * G + m) * row + j, after + m * row + j);
+      for (int64_t slot = s0; slot < s1; slot++) {
+        const int64_t m = (slot - s0) * G, pixel = s.pixel(line, slot), next = s.pixel(line, slot + 1 < s1 ? slot + 1 : slot);
+        for (int64_t b = 0; b < G; b++) {
+          prefetch_gates(f.x + (b * map + next) * 4 * h + j, h);
+          lstm_gates(s, f, b * map + pixel, j, sums + (m + b) * 4 * L, c + (s0 * G + m + b) * row + j);
+        }
+        for (int64_t b = 0; b < G; b++)
+          lstm_out(s, f, b * map + pixel, j, sums + (m + b) * 4 * L + 3 * L, c + (s0 * G + m + b) * row + j, after + (m + b) * row + j);
       }
     }
   }
