@@ -5,10 +5,12 @@ from genfast.likelihoods.base import Likelihood, bits_per_dim, check_images, che
 from genfast.likelihoods.bernoulli import Bernoulli
 from genfast.likelihoods.categorical import Categorical
 from genfast.likelihoods.draw import check_draw_options, draw_levels
+from genfast.likelihoods.gaussian import Gaussian
 
 __all__ = [
     "Bernoulli",
     "Categorical",
+    "Gaussian",
     "Likelihood",
     "bits_per_dim",
     "check_draw_options",
@@ -20,7 +22,7 @@ __all__ = [
 
 
 def make_likelihood(name: str, channels: int, levels: int) -> Likelihood:
-    """The likelihood called ``name`` ("bernoulli" or "categorical") for images of C channels and so many levels.
+    """The likelihood called ``name`` ("bernoulli", "categorical" or "gaussian") for C channels and so many levels.
 
     Raises GenfastError for an unknown name, or for channels or levels that the likelihood cannot have.
     """
@@ -28,4 +30,6 @@ def make_likelihood(name: str, channels: int, levels: int) -> Likelihood:
         return Bernoulli(channels, levels)
     if name == "categorical":
         return Categorical(channels, levels)
-    raise GenfastError(f"Unknown likelihood {name!r}: choose bernoulli or categorical.")
+    if name == "gaussian":
+        return Gaussian(channels, levels)
+    raise GenfastError(f"Unknown likelihood {name!r}: choose bernoulli, categorical or gaussian.")
