@@ -15,7 +15,7 @@ from genfast.models.base import Model, check_int
 from genfast.models.coder import CoderConfig, Decoder, Encoder, Painter
 from genfast.models.kl import KLSchedule, gaussian_kl
 
-DECODED_AT_ONCE = 2000  # codes; bounds the memory of importance sampling whatever the batch and the number of samples
+DECODED_AT_ONCE = 500  # codes; bounds the memory of importance sampling, and stays in the caches
 ACTIVE = 0.01  # a latent unit is active if the variance of its posterior mean over the images is above this
 
 
@@ -147,26 +147,43 @@ class VAE(Model, Painter):
         """Bounds of -ln p(image), in nats per image.  # [B] each, kl_per_dimension and posterior_mean [B, Z]
 
         negative_elbo = reconstruction + kl: the KL in closed form, the reconstruction averaged over the samples.
-        iwae_k = -ln mean over k samples of p(image, z) / q(z | image) (Burda et al. 2016, arXiv 1509.00519, equation
-        8), for k = ``samples`` and, averaged over groups of the same samples, for the fewer of ``smaller``: so the
-        bounds fall as k grows, exactly. The image is encoded once and decoded in batches.
+        iwae_k, for k = ``samples`` and the fewer of ``smaller``: the importance-weighted bounds (see ``bound``), all
+        from the same samples, so that they fall as k grows, for every image. The image is encoded once.
         """
         mean, log_variance = self.moments(images, labels)
-        noise = self._noise(len(images), samples, numbers).to(mean)
-        z = mean[:, None] + (0.5 * log_variance).exp()[:, None] * noise  # [B, K, Z]
-        log_likelihood = self._log_likelihood(images, z, labels).double()  # [B, K]
+        log_weights, log_likelihood = self._importance(images, mean, log_variance, labels, numbers, samples)
         kl = gaussian_kl(mean, log_variance)
         reconstruction = -log_likelihood.mean(1)
-        scores = {
-            "negative_elbo": reconstruction + kl.double().sum(1),
-            "reconstruction": reconstruction,
-            "kl": kl.sum(1),
-        }
-        # ln p(z) - ln q(z | image): the normal densities' constants cancel.
-        prior = 0.5 * (noise.double().square() - z.double().square() + log_variance.double()[:, None]).sum(2)
+        scores = {"negative_elbo": reconstruction + kl.sum(1), "reconstruction": reconstruction, "kl": kl.sum(1)}
         for k in smaller(samples):
-            scores[f"iwae_{k}"] = -bound(log_likelihood + prior, k)
+            scores[f"iwae_{k}"] = -bound(log_weights, k)
         return {**scores, "kl_per_dimension": kl, "posterior_mean": mean}
+
+    def log_weights(
+        self, images: Tensor, samples: int, labels: Tensor | None = None, numbers: Tensor | None = None
+    ) -> Tensor:
+        """ln p(image, z) / q(z | image) for samples z of the posterior, in nats.  # float64 [B, samples]
+
+        Their mean is an unbiased estimate of the ELBO; exp of them averages to p(image). The draws are those of score.
+        """
+        return self._importance(images, *self.moments(images, labels), labels, numbers, samples)[0]
+
+    def _importance(
+        self,
+        images: Tensor,
+        mean: Tensor,
+        log_variance: Tensor,
+        labels: Tensor | None,
+        numbers: Tensor | None,
+        samples: int,
+    ) -> tuple[Tensor, Tensor]:
+        """ln p(image, z) / q(z | image) and ln p(image | z) of samples of the posterior.  # float64 [B, K] each"""
+        noise = self._noise(len(images), samples, numbers).to(mean)
+        z = mean[:, None] + (0.5 * log_variance).exp()[:, None] * noise  # [B, K, Z]
+        log_likelihood = self._log_likelihood(images, z, labels).double()
+        # ln p(z) - ln q(z | image): the constants of the two normal densities cancel.
+        ratio = 0.5 * (noise.double().square() - z.double().square() + log_variance.double()[:, None]).sum(2)
+        return log_likelihood + ratio, log_likelihood
 
     def summary(self, scores: dict[str, np.ndarray]) -> dict[str, Any]:
         """KL of each dimension, the mean over images in nats; how many latent units are active (Burda et al. 2016)."""
@@ -201,7 +218,10 @@ def smaller(samples: int) -> list[int]:
 
 
 def bound(log_weights: Tensor, k: int) -> Tensor:
-    """The importance-weighted bound of k samples, averaged over the groups of k among them.  # [B, K] -> [B]"""
+    """The bound ln (1/k) sum of k weights, averaged over the groups of k among K.  # ln weights [B, K] -> [B]
+
+    Burda et al. 2016 (arXiv 1509.00519), equation 8. Never above ln p(image) in expectation; k = 1 is the ELBO.
+    """
     return (log_weights.unflatten(1, (-1, k)).logsumexp(2) - math.log(k)).mean(1)
 
 
