@@ -15,6 +15,7 @@ VERBS = {
     "sample": "draw new images from a trained model, as a picture, an animation or an array",
     "features": "the codes of images, by an autoencoder, a vae or a classifier, as an array",
     "explore": "pictures of a latent space: reconstructions, interpolations, traversals, the 2-D manifold",
+    "probe": "what features are worth: a linear probe and fine-tuning with few labels, against no pretraining",
     "complete": "draw the missing part of partly known images",
     "info": "versions, processor, and which operators run on what",
     "demo": "train on small handwritten digits for about a minute, draw new ones, compare two samplers",

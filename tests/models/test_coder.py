@@ -38,11 +38,8 @@ def test_four_convolutions_against_four_up_convolutions() -> None:
 def test_the_standard_mlp() -> None:
     """784-400-z40-400-784."""
     config = CoderConfig((1, 28, 28), levels=2, network="mlp", latent=40, hidden=400)
-    assert [(m.in_features, m.out_features) for m in kinds(Encoder(config), nn.Linear)] == [(784, 400)]
-    assert [(m.in_features, m.out_features) for m in kinds(Decoder(config, 40, 1), nn.Linear)] == [
-        (40, 400),
-        (400, 784),
-    ]
+    for module, sizes in ((Encoder(config), [(784, 400)]), (Decoder(config, 40, 1), [(40, 400), (400, 784)])):
+        assert [(m.in_features, m.out_features) for m in kinds(module, nn.Linear)] == sizes
 
 
 @pytest.mark.parametrize(
