@@ -7,7 +7,7 @@ For every number of labels and every seed, which picks the labelled images and t
     linear probe, pretrained    logistic regression on the encoder's codes
     linear probe, random        on the codes of a randomly initialised encoder
     linear probe, PCA           on as many principal components of the pixels
-    k-means                     as many clusters of the pixels; each takes the label that most of its labelled images have
+    k-means                     as many clusters of the pixels, each with the commonest label of its labelled images
 
 PCA and k-means see all training images, but like the encoder only the labels of a few. Accuracy is on test images.
 """
@@ -81,7 +81,7 @@ def probe(
         raise GenfastError("A probe needs at least one seed, one step, and numbers of labels of 0 (all) or more.")
     classes = int(data.labels.max()) + 1
     Classifier.from_encoder(encoder, num_classes=classes)  # refuses an encoder that cannot be used
-    pixels = {name: d.batch(range(len(d))).flatten(1).numpy() / (d.levels - 1) for name, d in _both(data, test)}
+    pixels = {name: d.batch(range(len(d))).flatten(1).float().numpy() for name, d in _both(data, test)}
     fixed = {
         "linear probe, pretrained": {name: image_features(encoder, d) for name, d in _both(data, test)},
         "linear probe, PCA": _principal_components(pixels, encoder.latent),
@@ -100,10 +100,8 @@ def probe(
             values["k-means"].append(_majority(clusters["train"][at], data.labels[at], clusters["test"], test.labels))
             for method, pretrained in (("fine-tuned, pretrained", encoder), ("fine-tuned, random", None)):
                 values[method].append(_fine_tune(encoder, pretrained, chosen, test, classes, seed, most_steps))
-            report(
-                f"{count} labels, seed {seed}: "
-                + ", ".join(f"{name} {found[-1]:.4f}" for name, found in values.items())
-            )
+            said = ", ".join(f"{name} {found[-1]:.4f}" for name, found in values.items())
+            report(f"{count} labels, seed {seed}: {said}")
         results += [Accuracies(method, count, tuple(values[method])) for method in METHODS]
     return results
 
