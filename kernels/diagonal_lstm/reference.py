@@ -15,9 +15,7 @@ def diagonal_lstm(x: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, reverse: bo
     return forward(x, weight, h0, c0, reverse)[0]
 
 
-def forward(
-    x: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, reverse: bool = False
-) -> tuple[Tensor, Tensor, Tensor]:
+def forward(x: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, reverse: bool = False) -> tuple[Tensor, Tensor, Tensor]:
     """As ``diagonal_lstm``, and what its derivative needs: h, gates [B, H, W, 4h] after their nonlinearity,
     c [B, H, W, h]."""
     if reverse:  # the mirror image
