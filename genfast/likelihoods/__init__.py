@@ -4,12 +4,16 @@ from genfast.errors import GenfastError
 from genfast.likelihoods.base import Likelihood, bits_per_dim, check_images, check_layout
 from genfast.likelihoods.bernoulli import Bernoulli
 from genfast.likelihoods.categorical import Categorical
+from genfast.likelihoods.discretized_logistic import DiscretizedLogistic
 from genfast.likelihoods.draw import check_draw_options, draw_levels
+from genfast.likelihoods.logistic_mixture import LogisticMixture
 
 __all__ = [
     "Bernoulli",
     "Categorical",
+    "DiscretizedLogistic",
     "Likelihood",
+    "LogisticMixture",
     "bits_per_dim",
     "check_draw_options",
     "check_images",

@@ -1,4 +1,4 @@
-"""logistic_mixture: the log-probability of 8-bit levels under discretized logistics, one a channel or a mixture a pixel.
+"""logistic_mixture: the log-probability of levels under discretized logistics, one a channel or a mixture a pixel.
 
     P(l) = sigmoid((x + h - mean) / s) - sigmoid((x - h - mean) / s)       x = 2 l / (L - 1) - 1,  h = 1 / (L - 1)
     P(0) and P(L - 1) reach to minus and plus infinity                     (arXiv 1701.05517, equation 2)

@@ -78,7 +78,7 @@ def sigmoid(x: Decimal) -> Decimal:
 
 
 def bin_probability(level: int, mean: Decimal, log_scale: float, levels: int) -> Decimal:
-    """Equation 2. Above the mean as a difference of 1 - sigmoid(v) = sigmoid(-v): far out, 1 - tiny wants more digits."""
+    """Equation 2; above the mean with 1 - sigmoid(v) = sigmoid(-v), as 1 - tiny would want more digits far out."""
     x, h = Decimal(2 * level) / (levels - 1) - 1, Decimal(1) / (levels - 1)
     s = Decimal(log_scale).exp()
     a, b = (x - h - mean) / s, (x + h - mean) / s
