@@ -84,7 +84,7 @@ class Likelihood(ABC):
         """Unnormalised log-probabilities of all levels: params [B, ..., (rest)] -> [B, levels, (rest)]."""
 
     def mean(self, params: Tensor) -> Tensor:
-        """The expected level of every sub-pixel: params [B, ..., (rest)] -> float [B, (rest)]."""
+        """The expected level, rounded to none: for pictures.  # params [B, ..., (rest)] -> float [B, (rest)]"""
         logits = self.level_logits(params)
         levels = torch.arange(self.levels, device=logits.device, dtype=torch.float32)
         probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)

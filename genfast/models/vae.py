@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from genfast.models.base import Model, check_int
 from genfast.models.coder import CoderConfig, Decoder, Encoder, Painter
 from genfast.models.kl import KLSchedule, gaussian_kl
 
+LikelihoodName = Literal["auto", "bernoulli", "categorical", "discretized_logistic", "gaussian"]
 DECODED_AT_ONCE = 500  # codes; bounds the memory of importance sampling, and stays in the caches
 ACTIVE = 0.01  # a latent unit is active if the variance of its posterior mean over the images is above this
 
@@ -31,9 +32,9 @@ class VAEConfig(CoderConfig):
     """Nats of KL divergence of each latent dimension that cost nothing (0 is the ELBO)."""
     kl_warmup_steps: int = 0
     """Steps over which the weight of the KL divergence climbs from 0 to beta."""
-    likelihood: Literal["auto", "bernoulli", "categorical", "gaussian"] = field(default="auto", kw_only=True)
-    """Distribution of a sub-pixel given the latent variable; auto is bernoulli for 2 levels and categorical otherwise.
-    gaussian is a density over levels: its nats do not compare with those of the others."""
+    likelihood: LikelihoodName = field(default="auto", kw_only=True)
+    """Distribution of a sub-pixel given the latent variable; auto is bernoulli for 2 levels and discretized_logistic
+    otherwise. gaussian is a density over levels: its nats do not compare with those of the others."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -44,8 +45,10 @@ class VAEConfig(CoderConfig):
             if not isinstance(value, int | float) or not 0 <= value < math.inf:
                 raise GenfastError(f"{name} must be 0 or more, not {value!r}.")
         check_int("kl_warmup_steps", self.kl_warmup_steps, 0)
-        if self.likelihood not in ("auto", "bernoulli", "categorical", "gaussian"):
-            raise GenfastError(f"likelihood must be auto, bernoulli, categorical or gaussian, not {self.likelihood!r}.")
+        if self.likelihood not in get_args(LikelihoodName):
+            raise GenfastError(
+                f"likelihood must be one of {', '.join(get_args(LikelihoodName))}, not {self.likelihood!r}."
+            )
 
     @property
     def schedule(self) -> KLSchedule:
@@ -67,7 +70,7 @@ class VAE(Model, Painter):
         super().__init__(config, config.num_classes)
         name = config.likelihood
         if name == "auto":
-            name = "bernoulli" if config.levels == 2 else "categorical"
+            name = "bernoulli" if config.levels == 2 else "discretized_logistic"
         self.likelihood: Likelihood = make_likelihood(name, config.image_shape[0], config.levels)
         self.latent = config.latent
         labels = config.num_classes or 0

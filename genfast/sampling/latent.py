@@ -1,5 +1,6 @@
 """Sampling with a latent variable: z from the prior, then every pixel at once."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -12,7 +13,7 @@ from genfast.sampling.noise import check_seed, uniforms
 from genfast.sampling.task import Stats, check_condition, device_of, evaluating
 
 Z_WORD = 1  # the stream of uniforms that z is made of; word 0 draws the pixels, as in every sampler
-BATCH = 256
+MOST = 2**24  # log-probabilities of levels in one batch: 128 MB in float64
 
 
 def normals(seed: int, first: int, n: int, latent: int) -> Tensor:
@@ -90,7 +91,9 @@ class LatentSampler:
         """paint(z, how many images came before, their labels) for every batch of z."""
         if not isinstance(n, int) or isinstance(n, bool) or n < 1:
             raise GenfastError(f"The number of images to sample must be a whole number, at least 1, not {n}.")
-        size = BATCH if batch_size is None else batch_size
+        size = batch_size
+        if size is None:
+            size = max(1, min(n, MOST // (math.prod(self.model.image_shape) * self.model.levels)))
         if not isinstance(size, int) or size < 1:
             raise GenfastError(f"The batch size must be a whole number, at least 1, not {batch_size}.")
         check_seed(seed, first, n)

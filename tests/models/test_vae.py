@@ -184,7 +184,7 @@ def test_which_numbers_of_samples_are_reported() -> None:
 
 
 @pytest.mark.parametrize("network", ["mlp", "conv"])
-@pytest.mark.parametrize("likelihood", ["bernoulli", "categorical", "gaussian"])
+@pytest.mark.parametrize("likelihood", ["bernoulli", "categorical", "discretized_logistic", "gaussian"])
 def test_every_likelihood_with_every_network(network: str, likelihood: str) -> None:
     levels = 2 if likelihood == "bernoulli" else 5
     model = tiny(network=network, likelihood=likelihood, levels=levels, channels=2, num_classes=3)
