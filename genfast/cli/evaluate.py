@@ -76,6 +76,7 @@ def show(metrics: "Metrics") -> None:
             bits, error = (bits_per_dim(nats, metrics.image_shape) for nats in (mean.value, mean.standard_error))
             print(f"  {bits:10.4f} ± {error:.4f} bits/dim")
     if "active_units" in metrics.details:
-        kl = metrics.details["kl_per_dimension"]
+        kl = sorted(metrics.details["kl_per_dimension"], reverse=True)
+        shown = " ".join(f"{value:.2f}" for value in kl if value >= 0.005)
         print(f"  {metrics.details['active_units']:10} of {metrics.details['latent_units']} latent units are active")
-        print(f"  KL of each, in nats: {' '.join(f'{value:.2f}' for value in sorted(kl, reverse=True))}")
+        print(f"  KL of each, in nats, where it is not 0.00: {shown or 'none'}")
