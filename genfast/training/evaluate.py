@@ -83,7 +83,7 @@ def gather_metrics(model: Model, scores: dict[str, np.ndarray], data: ImageSet) 
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
         raise GenfastError(
-            f"The likelihood of {bad.size} of {len(values)} images of {data.title} is not a finite number "
+            f"The score of {bad.size} of {len(values)} images of {data.title} is not a finite number "
             f"(the first is image {bad[0]}): these weights are broken, use an earlier checkpoint."
         )
     return Metrics.from_scores(scores, data.image_shape, data.title, model.criterion, model.summary(scores))

@@ -249,7 +249,7 @@ class _Run:
         scores = {name: np.concatenate([part[name] for part in parts if part]) for name in parts[0]}
         if not np.isfinite(scores[self.model.criterion]).all():
             raise GenfastError(
-                f"The likelihood of a held-out image was not a finite number at step {self.step}: lower the learning "
+                f"The score of a held-out image was not a finite number at step {self.step}: lower the learning "
                 f"rate; the checkpoint of step {self.saved_at} is kept in {self.folder.path}."
             )
         self.last_metrics = gather_metrics(self.average.model, scores, self.held_out)

@@ -153,8 +153,8 @@ _CIFAR = TrainConfig(epochs=30, batch_size=32, learning_rate=1e-3, warmup_steps=
 _CODER_DIGITS = TrainConfig(epochs=100, batch_size=32, learning_rate=2e-3, warmup_steps=50, ema=0.998, eval_every=10)
 _CODER_MNIST = TrainConfig(epochs=15, batch_size=100, learning_rate=2e-3)
 _CODER_CIFAR = TrainConfig(epochs=50, batch_size=100, learning_rate=1e-3, warmup_steps=500, eval_every=5)
-_VAE_SMALL = TrainConfig(epochs=100, batch_size=100, learning_rate=1e-3, eval_every=5)
-_VAE_MNIST = replace(_VAE_SMALL, epochs=500, eval_every=20)
+_VAE_SMALL = TrainConfig(epochs=200, batch_size=100, learning_rate=3e-3, eval_every=10, eval_images=2000)
+_VAE_MNIST = replace(_VAE_SMALL, epochs=50, learning_rate=2e-3, eval_every=5)
 
 # (model, preset) -> settings. The presets' model sizes are in genfast.models.
 RECIPES: dict[tuple[str, str], TrainConfig] = {
@@ -182,9 +182,8 @@ RECIPES: dict[tuple[str, str], TrainConfig] = {
     ("autoencoder", "cifar10"): _CODER_CIFAR,
     ("vae", "digits"): _CODER_DIGITS,
     ("vae", "small"): _VAE_SMALL,
+    ("vae", "small-2d"): _VAE_MNIST,
     ("vae", "mnist"): _VAE_MNIST,
-    ("vae", "mnist-conv"): _VAE_SMALL,
-    ("vae", "mnist-2d"): _VAE_SMALL,
     ("vae", "cifar10"): _CODER_CIFAR,
     ("classifier", "digits"): _CODER_DIGITS,
     ("classifier", "small"): _CODER_MNIST,
