@@ -167,6 +167,18 @@ def test_a_score_depends_on_the_image_number_and_not_on_the_batch(monkeypatch: p
     assert not torch.allclose(other["reconstruction"], part["reconstruction"])
 
 
+def test_each_image_is_scored_with_its_own_label() -> None:
+    model, images = tiny(num_classes=3), pictures(4)
+    labels = torch.tensor([2, 0, 1, 0])
+    whole = model.score(images, labels, samples=20)
+    for i in range(4):
+        one = model.score(images[i : i + 1], labels[i : i + 1], torch.tensor([i]), samples=20)
+        for name, values in one.items():
+            torch.testing.assert_close(values[0], whole[name][i])
+    others = model.score(images, (labels + 1) % 3, samples=20)
+    assert not torch.isclose(others["iwae_20"], whole["iwae_20"]).any()
+
+
 def test_what_the_whole_set_says() -> None:
     mean = np.array([[0.0, 1.0, 0.05], [0.0, -1.0, -0.05]])
     said = tiny().summary({"posterior_mean": mean, "kl_per_dimension": np.array([[0.0, 2.0, 1.0], [0.0, 4.0, 1.0]])})
