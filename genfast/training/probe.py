@@ -93,7 +93,7 @@ def probe(
         values: dict[str, list[float]] = {method: [] for method in METHODS}
         for seed in range(seeds):
             chosen = data.subset(count, seed)
-            at = np.arange(len(data)) if chosen.numbers is None else chosen.numbers
+            at = _places(chosen, data)
             features = {**fixed, "linear probe, random": _random_features(encoder, data, test, seed)}
             for method, of in features.items():
                 values[method].append(_linear(of["train"][at], data.labels[at], of["test"], test.labels, seed))
@@ -104,6 +104,14 @@ def probe(
             report(f"{count} labels, seed {seed}: {said}")
         results += [Accuracies(method, count, tuple(values[method])) for method in METHODS]
     return results
+
+
+def _places(part: ImageSet, data: ImageSet) -> np.ndarray:
+    """Where a part's images are in the data, which may itself be a part of a split.  # int64 [len(part)], rising"""
+    if part is data or part.numbers is None:
+        return np.arange(len(data))
+    numbers = np.arange(len(data)) if data.numbers is None else data.numbers
+    return np.flatnonzero(np.isin(numbers, part.numbers))
 
 
 def _both(data: ImageSet, test: ImageSet) -> list[tuple[str, ImageSet]]:

@@ -1,6 +1,7 @@
 """What features are worth: the pieces against known answers, and the whole on toy images."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from genfast.cli.probe import table
 from genfast.errors import GenfastError
 from genfast.models import AutoencoderConfig, ClassifierConfig, VAEConfig, build_model
 from genfast.training import save_model
-from genfast.training.probe import METHODS, Accuracies, _linear, _majority, probe
+from genfast.training.probe import METHODS, Accuracies, _linear, _majority, _places, probe
 from tests.cli.test_command_line import refused
 from tests.training.conftest import toy_images
 
@@ -22,6 +23,17 @@ def test_a_cluster_takes_the_commonest_label():
     clusters, labels = np.array([0, 0, 0, 2, 2]), np.array([5, 5, 1, 1, 5])
     # Cluster 0 says 5; 2 is a tie and says the smaller, 1; cluster 1 has no labelled image and says 5, the commonest.
     assert _majority(clusters, labels, np.array([0, 1, 2, 2]), np.array([5, 5, 1, 5])) == 0.75
+
+
+def test_the_places_of_a_part():
+    """The images found there are those of the part, in the data and in a part of a part."""
+    whole = toy_images(200)
+    whole = replace(whole, images=np.random.default_rng(0).integers(0, 4, whole.images.shape, dtype=np.uint8))
+    for data in (whole, whole.subset(60)):
+        part = data.subset(7, seed=3)
+        found = data.batch(_places(part, data))
+        assert sorted(found.flatten(1).tolist()) == sorted(part.batch(range(7)).flatten(1).tolist())
+        assert _places(data.subset(999), data).tolist() == list(range(len(data)))
 
 
 def test_the_linear_probe_finds_a_line_and_nothing_in_noise():
@@ -38,7 +50,8 @@ def test_every_method_with_every_number_of_labels():
     torch.manual_seed(0)
     lines: list[str] = []
     encoder = build_model("autoencoder", AutoencoderConfig(**SIZE))
-    results = probe(encoder, toy_images(60), toy_images(20, "test"), (12, 0), 1, most_steps=5, report=lines.append)
+    data = toy_images(200).subset(60)  # numbered by their places among the 200
+    results = probe(encoder, data, toy_images(20, "test"), (12, 0), 1, most_steps=5, report=lines.append)
     assert [(row.method, row.labels) for row in results] == [(m, n) for n in (12, 60) for m in METHODS]
     assert [line.split(":")[0] for line in lines] == ["12 labels, seed 0", "60 labels, seed 0"]
     found = {(row.method, row.labels): row for row in results}
