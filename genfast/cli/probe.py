@@ -68,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
         data, test = data.subset(5000), test.subset(1000)
     results = probe(model, data, test, labels, seeds, steps, report=lambda line: print(line, flush=True))
     flags.out.mkdir(parents=True, exist_ok=True)
-    said = table(results, f"{test.title}; encoder trained on {data.title}")
+    said = table(results, f"{test.title}, with labels from {data.title}")
     rows = [dataclasses.asdict(row) for row in results]
     write_json(flags.out / "probe.json", {"data": data.title, "test": test.title, "rows": rows})
     write_atomically(flags.out / "probe.md", lambda path: path.write_text(said, encoding="utf-8"))
@@ -78,6 +78,8 @@ def main(argv: Sequence[str]) -> None:
 
 def table(results: "Sequence[Accuracies]", title: str) -> str:
     """Markdown: a row for each method, a column for each number of labels, and the margin of pretraining."""
+    from genfast.training.probe import Accuracies
+
     counts = list(dict.fromkeys(row.labels for row in results))
     lines = [
         f"Accuracy on {title}. Mean ± standard deviation over {len(results[0].values)} seeds.",
@@ -92,8 +94,9 @@ def table(results: "Sequence[Accuracies]", title: str) -> str:
     lines.append("")
     for count in counts:
         one, other = found["fine-tuned, pretrained", count], found["fine-tuned, random", count]
-        margin, spread = one.mean - other.mean, max(one.spread, other.spread)
-        lines.append(f"- {count} labels: pretraining is worth {margin:+.2%}; the larger spread is {spread:.2%}.")
+        differences = tuple(a - b for a, b in zip(one.values, other.values, strict=True))
+        worth = Accuracies("difference", count, differences)  # seed by seed: the same labels
+        lines.append(f"- {count} labels: pretraining is worth {worth.mean:+.2%} ± {worth.spread:.2%} in fine-tuning.")
     return "\n".join(lines) + "\n"
 
 
