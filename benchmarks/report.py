@@ -115,6 +115,8 @@ def likelihoods(result: dict[str, Any]) -> str:
         command = f"`genfast train {row['model']} --data {row['trained_on']} --preset {row['preset']} -o RUN`"
         threads = f"{row['train_threads']} thread" + ("s" if row["train_threads"] != 1 else "")
         nats = f"{row['nats_per_image']:.2f} ± {row['nats_standard_error']:.2f}"
+        if "bound" in row:
+            nats = f"at most {nats} ({row['bound']})"
         cells = (
             command,
             f"{row['images']} of {row['data']}",

@@ -4,11 +4,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 
-from genfast.cli.flags import DrawFlags, Output, parse, seconds
+from genfast.cli.flags import DataFlags, DrawFlags, Output, parse, seconds
 from genfast.errors import GenfastError
 
 DESCRIPTION = """\
@@ -21,19 +21,9 @@ Example: genfast complete runs/digits -n 8 --known top-half --copies 4 -o halves
 
 
 @dataclass(frozen=True)
-class CompleteFlags(DrawFlags):
+class CompleteFlags(DataFlags, DrawFlags):
     """What to complete."""
 
-    data: str | None = None
-    """Take images of this data set (default: the one the model was trained on)."""
-    split: Literal["test", "valid", "train"] = "test"
-    """Which part of it."""
-    binarize: str | None = None
-    """none, threshold or dynamic (default: as in training)."""
-    image_size: int | None = None
-    """Size in pixels for a folder of images (default: as in training)."""
-    data_dir: Path | None = None
-    """Folder with the data sets (default: as in training, then GENFAST_DATA, then a cache folder)."""
     images: Path | None = None
     """Take images of this file instead: a picture, or an .npz with the array images."""
     known: str = "top-half"
@@ -51,16 +41,21 @@ def main(argv: Sequence[str]) -> None:
     flags = parse(CompleteFlags, argv, "genfast complete", DESCRIPTION)
     import torch
 
-    from genfast.cli.data import read_images, read_known, run_data
+    from genfast.cli.data import read_images, read_known
     from genfast.cli.pictures import appearing, check_output, colours
+    from genfast.models import ImageModel
     from genfast.sampling import compile_sampler, grid, save_images
-    from genfast.training.checkpoint import find_checkpoint
     from genfast.training.evaluate import check_match
     from genfast.training.files import write_atomically
 
     if flags.copies < 1:
         raise GenfastError(f"--copies is {flags.copies}, it must be at least 1.")
     model = flags.load()
+    if not isinstance(model, ImageModel):
+        raise GenfastError(
+            f"A {type(model).__name__} does not draw images pixel by pixel, so it cannot continue known pixels: "
+            "complete images with a pixelcnn, gated-pixelcnn or pixelrnn."
+        )
     sampler = compile_sampler(model, flags.engine)
     flags.explain(sampler)
     check_output(flags.out, model.image_shape[0])
@@ -70,8 +65,7 @@ def main(argv: Sequence[str]) -> None:
             raise GenfastError("Give --data or --images, not both.")
         images = torch.from_numpy(read_images(flags.images, model.image_shape, model.levels))
     else:
-        source = run_data(find_checkpoint(flags.run), flags.data, flags.binarize, flags.image_size, flags.data_dir)
-        chosen = source.load(flags.split).subset(flags.count)
+        chosen = flags.load_images(flags.run).subset(flags.count)
         if model.condition_dim is None:
             check_match(model, chosen)
         images = chosen.batch(range(len(chosen)))

@@ -36,7 +36,7 @@ def main(argv: Sequence[str]) -> None:
     import torch
 
     from genfast import data
-    from genfast.models import MODELS
+    from genfast.models import MODELS, ImageModel
     from genfast.sampling import compile_sampler, save_images
     from genfast.training import RECIPES, evaluate, train
 
@@ -60,6 +60,7 @@ def main(argv: Sequence[str]) -> None:
         report=lambda line: print(f"   {line}", flush=True),
     )
     model = result.model.cpu()
+    assert isinstance(model, ImageModel)
     print(f"   took {seconds(time.perf_counter() - start)}")
 
     # 3. How good is it? An exact likelihood: no bound, no estimate.

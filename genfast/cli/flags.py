@@ -16,7 +16,8 @@ from genfast.errors import GenfastError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from genfast.models import ImageModel
+    from genfast.data import ImageSet
+    from genfast.models import Model
     from genfast.sampling import Sampler
 
 Flags = TypeVar("Flags")
@@ -79,7 +80,7 @@ class RunFlags:
     num_threads: int = 0
     """CPU threads (0: PyTorch's choice)."""
 
-    def load(self) -> "ImageModel":
+    def load(self) -> "Model":
         """The model, on its device, in evaluation mode."""
         import torch
 
@@ -91,6 +92,30 @@ class RunFlags:
             torch.set_num_threads(self.num_threads)
         model = load_model(self.run, self.weights)
         return model.to("cuda" if self.device == "auto" and torch.cuda.is_available() else "cpu")
+
+
+@dataclass(frozen=True)
+class DataFlags:
+    """Which images."""
+
+    data: str | None = None
+    """Data set (default: the one the model was trained on)."""
+    split: Literal["test", "valid", "train"] = "test"
+    """Which part of it."""
+    binarize: str | None = None
+    """none, threshold or dynamic (default: as in training)."""
+    image_size: int | None = None
+    """Size in pixels for a folder of images (default: as in training)."""
+    data_dir: Path | None = None
+    """Folder with the data sets (default: as in training, then GENFAST_DATA, then a cache folder)."""
+
+    def load_images(self, run: Path) -> "ImageSet":
+        """The images, for a model from this run folder or checkpoint."""
+        from genfast.cli.data import run_data
+        from genfast.training.checkpoint import find_checkpoint
+
+        source = run_data(find_checkpoint(run), self.data, self.binarize, self.image_size, self.data_dir)
+        return source.load(self.split)
 
 
 @dataclass(frozen=True)
@@ -128,7 +153,7 @@ class DrawFlags(RunFlags):
         names = ("seed", "first", "temperature", "top_k", "top_p", "batch_size")
         return {name: getattr(self, name) for name in names} | {"progress": sys.stderr.isatty()}
 
-    def conditions(self, model: "ImageModel", n: int) -> "Tensor | None":
+    def conditions(self, model: "Model", n: int) -> "Tensor | None":
         """One condition for each of n images, from --label or --condition; None if neither was given."""
         import numpy as np
         import torch

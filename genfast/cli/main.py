@@ -11,8 +11,11 @@ from genfast.errors import GenfastError
 
 VERBS = {
     "train": "train a model on a data set; the run folder keeps checkpoints, metrics and pictures",
-    "evaluate": "how likely are held-out images? nats per image and bits/dim, with standard errors",
+    "evaluate": "how likely are held-out images? nats per image and bits/dim, or other scores, with standard errors",
     "sample": "draw new images from a trained model, as a picture, an animation or an array",
+    "features": "the codes of images, by an autoencoder, a vae or a classifier, as an array",
+    "explore": "pictures of a latent space: reconstructions, interpolations, traversals, the 2-D manifold",
+    "probe": "what features are worth: a linear probe and fine-tuning with few labels, against no pretraining",
     "complete": "draw the missing part of partly known images",
     "info": "versions, processor, and which operators run on what",
     "demo": "train on small handwritten digits for about a minute, draw new ones, compare two samplers",

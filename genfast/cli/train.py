@@ -6,12 +6,15 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from genfast.cli.flags import parse
 from genfast.errors import GenfastError
+
+if TYPE_CHECKING:
+    from genfast.models import Classifier
 
 EXAMPLE = "genfast train gated-pixelcnn --data digits --preset digits -o runs/digits"
 
@@ -55,6 +58,8 @@ def flags_for(model_name: str, preset: str | None) -> type:
     model_flags = dataclasses.make_dataclass(name, hidden, bases=(entry.config_class,), frozen=True)
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(entry.config_class)}
     recipe = TrainConfig() if preset is None else RECIPES[model_name, preset]
+    # Other models have no encoder to start from, so they do not show the option.
+    encoder_kind: Any = Path | None if model_name == "classifier" else Annotated[Path | None, tyro.conf.Suppress]
 
     @dataclass(frozen=True)
     class TrainFlags:
@@ -64,6 +69,10 @@ def flags_for(model_name: str, preset: str | None) -> type:
         """Folder for the run: checkpoints, metrics, curve and sample pictures."""
         preset: str | None = None
         """Start from the settings of this preset; other options still apply."""
+        train_images: int = 0
+        """Train on so many images only, picked by a fixed shuffle (0: on all)."""
+        init_encoder: encoder_kind = None
+        """Start a classifier from the encoder of this run of an autoencoder or a vae, whose size it takes over."""
         resume: bool = False
         """Continue the run in the folder from its last checkpoint, with the same options."""
         overwrite: bool = False
@@ -73,7 +82,8 @@ def flags_for(model_name: str, preset: str | None) -> type:
         train: TrainConfig = dataclasses.field(default_factory=lambda: recipe)
         """Training."""
 
-    TrainFlags.__annotations__["model"] = model_flags  # made at run time, so no annotation for a type checker
+    # Made at run time, so no annotations for a type checker.
+    TrainFlags.__annotations__.update(model=model_flags, init_encoder=encoder_kind)
 
     return TrainFlags
 
@@ -86,6 +96,21 @@ def preset_in(argv: Sequence[str]) -> str | None:
         if word.startswith("--preset="):
             return word.partition("=")[2]
     return None
+
+
+def start_from(run: Path, config: Any) -> "Classifier":
+    """A classifier on the encoder of a trained model. Raises GenfastError where that is for other images."""
+    from genfast.models import Classifier
+    from genfast.training import load_model
+
+    encoder = load_model(run)
+    for name in ("image_shape", "levels"):
+        if getattr(encoder, name) != getattr(config, name):
+            raise GenfastError(
+                f"The encoder of {run} is for images with {name} {getattr(encoder, name)}, but these have "
+                f"{getattr(config, name)}: choose the data that it was trained on."
+            )
+    return Classifier.from_encoder(encoder, config.freeze, config.num_classes)
 
 
 def say(line: str) -> None:
@@ -116,13 +141,21 @@ def main(argv: Sequence[str]) -> None:
     config_class = model_entry(model_name).config_class
     values = {field.name: getattr(flags.model, field.name) for field in dataclasses.fields(config_class)}
     values.update(image_shape=images.image_shape, levels=images.levels)
+    if flags.train_images < 0:
+        raise GenfastError(f"--train-images is {flags.train_images}, it must be 0 or more.")
+    if flags.train_images:
+        images = images.subset(flags.train_images)
+    config, initial = config_class(**values), None
+    if flags.init_encoder is not None:
+        initial = start_from(flags.init_encoder, config)
+        config = initial.config
     print(
         f"training {model_name} on {len(images)} images of {images.title}, watching {len(held_out)} of {held_out.title}"
     )
     try:
         result = train(
             model_name,
-            config_class(**values),
+            config,
             images,
             flags.train,
             flags.out,
@@ -130,6 +163,7 @@ def main(argv: Sequence[str]) -> None:
             overwrite=flags.overwrite,
             held_out=held_out,
             source=flags.source,
+            initial=initial,
             progress=sys.stderr.isatty(),
             report=say,
         )
@@ -138,4 +172,6 @@ def main(argv: Sequence[str]) -> None:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
     say(f"done: step {result.step}, {result.held_out}")
-    say(f"the run is in {flags.out}; next: genfast evaluate {flags.out}, genfast sample {flags.out} -o samples.png")
+    verb = "features" if model_name in ("autoencoder", "classifier") else "sample"
+    out = "features.npz" if verb == "features" else "samples.png"
+    say(f"the run is in {flags.out}; next: genfast evaluate {flags.out}, genfast {verb} {flags.out} -o {out}")

@@ -103,8 +103,8 @@ class ImageSet:
             images = bernoulli(images, self.gray_levels, seed, epoch, numbers)
         return torch.from_numpy(images)
 
-    def subset(self, n: int) -> "ImageSet":
-        """n images of a fixed shuffle (all of them in their own order if there are no more than n).
+    def subset(self, n: int, seed: int = 0) -> "ImageSet":
+        """n images of a fixed shuffle, one for each seed (all in their own order if there are no more than n).
 
         Shuffled because some test sets are sorted by class; subset(100) is the beginning of subset(1000). The title
         says how many of how many. Raises GenfastError if n < 1.
@@ -113,7 +113,7 @@ class ImageSet:
             raise GenfastError(f"A subset of {self.name} {self.split} needs at least 1 image, not {n}.")
         if n >= len(self):
             return self
-        at = permutation(len(self))[:n]
+        at = permutation(len(self), seed)[:n]
         return replace(
             self,
             images=self.images[at],

@@ -4,12 +4,18 @@ from genfast.errors import GenfastError
 from genfast.likelihoods.base import Likelihood, bits_per_dim, check_images, check_layout
 from genfast.likelihoods.bernoulli import Bernoulli
 from genfast.likelihoods.categorical import Categorical
+from genfast.likelihoods.discretized_logistic import DiscretizedLogistic
 from genfast.likelihoods.draw import check_draw_options, draw_levels
+from genfast.likelihoods.gaussian import Gaussian
+from genfast.likelihoods.logistic_mixture import LogisticMixture
 
 __all__ = [
     "Bernoulli",
     "Categorical",
+    "DiscretizedLogistic",
+    "Gaussian",
     "Likelihood",
+    "LogisticMixture",
     "bits_per_dim",
     "check_draw_options",
     "check_images",
@@ -20,7 +26,9 @@ __all__ = [
 
 
 def make_likelihood(name: str, channels: int, levels: int) -> Likelihood:
-    """The likelihood called ``name`` ("bernoulli" or "categorical") for images of C channels and so many levels.
+    """The likelihood called ``name`` for images of C channels and so many levels.
+
+    One of "bernoulli", "categorical", "discretized_logistic" and "gaussian".
 
     Raises GenfastError for an unknown name, or for channels or levels that the likelihood cannot have.
     """
@@ -28,4 +36,8 @@ def make_likelihood(name: str, channels: int, levels: int) -> Likelihood:
         return Bernoulli(channels, levels)
     if name == "categorical":
         return Categorical(channels, levels)
-    raise GenfastError(f"Unknown likelihood {name!r}: choose bernoulli or categorical.")
+    if name == "discretized_logistic":
+        return DiscretizedLogistic(channels, levels)
+    if name == "gaussian":
+        return Gaussian(channels, levels)
+    raise GenfastError(f"Unknown likelihood {name!r}: choose bernoulli, categorical, discretized_logistic or gaussian.")

@@ -83,6 +83,13 @@ class Likelihood(ABC):
     def level_logits(self, params: Tensor) -> Tensor:
         """Unnormalised log-probabilities of all levels: params [B, ..., (rest)] -> [B, levels, (rest)]."""
 
+    def mean(self, params: Tensor) -> Tensor:
+        """The expected level, rounded to none: for pictures.  # params [B, ..., (rest)] -> float [B, (rest)]"""
+        logits = self.level_logits(params)
+        levels = torch.arange(self.levels, device=logits.device, dtype=torch.float32)
+        probabilities = logits.to(torch.promote_types(logits.dtype, torch.float32)).softmax(1)
+        return torch.einsum("bl...,l->b...", probabilities, levels.to(probabilities))
+
     def log_prob(self, params: Tensor, images: Tensor) -> Tensor:
         """ln P(image), in nats per image: the sum over all its sub-pixels.  # [B]"""
         return self.log_prob_map(params, images).flatten(1).sum(1)

@@ -27,6 +27,15 @@ def check_draw_options(temperature: float = 1.0, top_k: int | None = None, top_p
         raise GenfastError(f"top_p must be a probability above 0 and at most 1, not {top_p}.")
 
 
+def check_finite(params: Tensor) -> None:
+    """Raises GenfastError if a distribution's parameters hold NaN or infinity. On a GPU this waits for it."""
+    if not bool(torch.isfinite(params).all()):
+        raise GenfastError(
+            "The network's output is not a distribution: it holds NaN or infinity; "
+            "check that the weights are finite and that training did not diverge."
+        )
+
+
 def draw_levels(
     logits: Tensor,
     uniforms: Tensor,
@@ -66,11 +75,7 @@ def draw_levels(
 def _draw_rows(logits: Tensor, uniforms: Tensor, temperature: float, top_k: int | None, top_p: float | None) -> Tensor:
     """As draw_levels, with the levels in the last dimension."""
     top = logits.amax(-1, keepdim=True)
-    if not bool(torch.isfinite(top).all()):  # amax passes NaN on, and is infinite for both kinds of infinity
-        raise GenfastError(
-            "The network's output is not a distribution: it holds NaN or infinity; "
-            "check that the weights are finite and that training did not diverge."
-        )
+    check_finite(top)  # amax passes NaN on, and is infinite for both kinds of infinity
     if temperature == 0:
         return logits.argmax(-1)  # the first of equals
     weights = ((logits - top) / temperature).exp_()  # at most 1: cannot overflow

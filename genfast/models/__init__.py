@@ -1,22 +1,37 @@
-"""Autoregressive image models: integer levels in, likelihood parameters out. One file per model."""
+"""Image models, one file each: autoregressive ones, and ones with a latent code."""
 
-from genfast.models.base import ImageModel, ModelConfig
+from genfast.models.autoencoder import Autoencoder, AutoencoderConfig
+from genfast.models.base import ImageConfig, ImageModel, Model, ModelConfig
+from genfast.models.classifier import Classifier, ClassifierConfig
+from genfast.models.coder import Coder, CoderConfig, Painter
 from genfast.models.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
 from genfast.models.pixelcnn import PixelCNN, PixelCNNConfig
 from genfast.models.pixelrnn import PixelRNN, PixelRNNConfig
 from genfast.models.registry import MODELS, ModelEntry, build_model, config_from_dict, config_to_dict
+from genfast.models.vae import VAE, VAEConfig
 
 __all__ = [
     "MODELS",
+    "VAE",
+    "Autoencoder",
+    "AutoencoderConfig",
+    "Classifier",
+    "ClassifierConfig",
+    "Coder",
+    "CoderConfig",
     "GatedPixelCNN",
     "GatedPixelCNNConfig",
+    "ImageConfig",
     "ImageModel",
+    "Model",
     "ModelConfig",
     "ModelEntry",
+    "Painter",
     "PixelCNN",
     "PixelCNNConfig",
     "PixelRNN",
     "PixelRNNConfig",
+    "VAEConfig",
     "build_model",
     "config_from_dict",
     "config_to_dict",

@@ -1,28 +1,27 @@
-"""What every autoregressive image model shares: integer levels in, likelihood parameters out."""
+"""What every model shares, and what every autoregressive one adds: integer levels in, likelihood parameters out."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genfast.errors import GenfastError
-from genfast.likelihoods import Likelihood, check_images, make_likelihood
+from genfast.likelihoods import Likelihood, bits_per_dim, check_images, make_likelihood
 
 LikelihoodName = Literal["auto", "bernoulli", "categorical"]
 
 
 @dataclass(frozen=True)
-class ModelConfig:
-    """The fields that every model has. Raises GenfastError, in one sentence, for a value that makes no model."""
+class ImageConfig:
+    """Which images a model is for. Raises GenfastError, in one sentence, for a value that makes no model."""
 
     image_shape: tuple[int, int, int]
     """Channels, height and width of an image, for example 1 28 28."""
     levels: int = 256
     """Number of values a pixel can take: 2 for binary images, 256 for 8-bit ones."""
-    likelihood: LikelihoodName = field(default="auto", kw_only=True)
-    """Distribution of a sub-pixel; auto is bernoulli for 2 levels and categorical otherwise."""
 
     def __post_init__(self) -> None:
         shape = self.image_shape
@@ -30,6 +29,17 @@ class ModelConfig:
             raise GenfastError(f"image_shape must be three positive integers (channels, height, width), not {shape!r}.")
         object.__setattr__(self, "image_shape", tuple(shape))
         check_int("levels", self.levels, 2, 256)
+
+
+@dataclass(frozen=True)
+class ModelConfig(ImageConfig):
+    """The fields that every autoregressive model has."""
+
+    likelihood: LikelihoodName = field(default="auto", kw_only=True)
+    """Distribution of a sub-pixel; auto is bernoulli for 2 levels and categorical otherwise."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.likelihood not in ("auto", "bernoulli", "categorical"):
             raise GenfastError(f"likelihood must be auto, bernoulli or categorical, not {self.likelihood!r}.")
         if self.likelihood == "bernoulli" and self.levels != 2:
@@ -63,45 +73,52 @@ def channels_last(x: Tensor) -> Tensor:
     return x.contiguous(memory_format=torch.channels_last)
 
 
-class ImageModel(nn.Module):
-    """A causal network and the likelihood it feeds: p(image) = product over sub-pixels of p(sub-pixel | earlier ones).
+class Model(nn.Module):
+    """What the training loop, the evaluation and the command line ask of every model, whatever its family.
 
-    Sub-pixels are ordered by row, then column, then colour (R before G before B). A model of its own kind writes only
-    ``network``: encoded images [B, C, H, W] and a condition [B, D] (or None) -> [B, likelihood.param_channels, H, W].
+    A family writes ``training_loss`` and ``score``; the loop, its checkpoints, averages and run folders are the same
+    for all. Parameters whose ``requires_grad`` is False stay as they are.
 
-    num_classes: labels are the condition; condition_dim: a float vector is. At most one of the two.
+    num_classes: the model reads labels, as its condition or as what it predicts; condition_dim: it reads a float vector
+    as its condition. At most one of the two.
     """
 
-    def __init__(self, config: ModelConfig, num_classes: int | None = None, condition_dim: int | None = None) -> None:
+    criterion: ClassVar[str] = "nats"
+    """Name of the score that the model is judged by; see genfast.training.metrics for what the names mean."""
+
+    def __init__(self, config: ImageConfig, num_classes: int | None = None, condition_dim: int | None = None) -> None:
         super().__init__()
         self.config = config
         self.image_shape = config.image_shape
         self.levels = config.levels
         self.num_classes = num_classes
         self.condition_dim = condition_dim
-        name = config.likelihood
-        if name == "auto":
-            name = "bernoulli" if config.levels == 2 else "categorical"
-        self.likelihood: Likelihood = make_likelihood(name, config.image_shape[0], config.levels)
 
-    def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
+    def training_loss(self, images: Tensor, labels: Tensor | None, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """What to minimise, for each image, and what to log, by name.  # [B], {name: [B]}
+
+        images: levels [B, C, H, W]; labels: int64 [B] where num_classes is set. step: optimizer steps taken so far, for
+        schedules. Random draws come from PyTorch's global generator, which the loop seeds for every step.
+        """
         raise NotImplementedError
 
-    def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Likelihood parameters of every sub-pixel, [B, ..., C, H, W], from images of integer levels [B, C, H, W].
+    def score(
+        self, images: Tensor, labels: Tensor | None = None, numbers: Tensor | None = None, samples: int = 1
+    ) -> dict[str, Tensor]:
+        """Held-out scores of each image, by name: [B] to be averaged, [B, D] for ``summary``.
 
-        A float tensor is taken as already encoded. condition: labels, int64 [B], or vectors, float [B, condition_dim].
-        Raises GenfastError for images or a condition that do not fit the model.
+        numbers: int64 [B], the images' numbers in their set (default: 0 to B-1): a random draw is keyed by them, so
+        that an image's score depends on neither its batch nor its process. samples: draws for each image, where the
+        score is a Monte Carlo estimate; other models have no use for it.
         """
-        x = self.encode(images)
-        return self.likelihood.unpack(self.network(x, self.encode_condition(condition, x)))
+        raise NotImplementedError
 
-    def log_prob(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Log-probability of images of integer levels, in nats per image.  # [B]"""
-        return self.likelihood.log_prob(self(images, condition), images)
+    def summary(self, scores: dict[str, np.ndarray]) -> dict[str, Any]:
+        """What the scores of a whole set say together that no mean over images does, as JSON values."""
+        return {}
 
-    def encode(self, images: Tensor) -> Tensor:
-        """The network's input: levels 0 .. levels-1 mapped evenly to -1 .. 1.  # [B, C, H, W]
+    def scale(self, images: Tensor) -> Tensor:
+        """Levels as a network reads them: 0 .. levels-1 mapped evenly to -1 .. 1.  # [B, C, H, W]
 
         The result has the parameters' dtype. Raises GenfastError for a wrong shape or dtype, an empty batch, or a level
         out of range (dtype and range are not checked inside torch.compile, where that would cost a graph break).
@@ -150,3 +167,47 @@ class ImageModel(nn.Module):
         if not torch.compiler.is_compiling() and not condition.isfinite().all():
             raise GenfastError("The condition holds NaN or infinite values.")
         return condition.to(x)
+
+
+class ImageModel(Model):
+    """A causal network and the likelihood it feeds: p(image) = product over sub-pixels of p(sub-pixel | earlier ones).
+
+    Sub-pixels are ordered by row, then column, then colour (R before G before B). A model of its own kind writes only
+    ``network``: encoded images [B, C, H, W] and a condition [B, D] (or None) -> [B, likelihood.param_channels, H, W].
+    """
+
+    config: ModelConfig
+
+    def __init__(self, config: ModelConfig, num_classes: int | None = None, condition_dim: int | None = None) -> None:
+        super().__init__(config, num_classes, condition_dim)
+        name = config.likelihood
+        if name == "auto":
+            name = "bernoulli" if config.levels == 2 else "categorical"
+        self.likelihood: Likelihood = make_likelihood(name, config.image_shape[0], config.levels)
+
+    def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
+        raise NotImplementedError
+
+    def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Likelihood parameters of every sub-pixel, [B, ..., C, H, W], from images of integer levels [B, C, H, W].
+
+        A float tensor is taken as already encoded. condition: labels, int64 [B], or vectors, float [B, condition_dim].
+        Raises GenfastError for images or a condition that do not fit the model.
+        """
+        x = self.scale(images)
+        return self.likelihood.unpack(self.network(x, self.encode_condition(condition, x)))
+
+    def log_prob(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Log-probability of images of integer levels, in nats per image.  # [B]"""
+        return self.likelihood.log_prob(self(images, condition), images)
+
+    def training_loss(self, images: Tensor, labels: Tensor | None, step: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """The negative log-likelihood in bits/dim.  # [B]"""
+        nats = -self.log_prob(images, labels)
+        return bits_per_dim(nats, self.image_shape), {"nats": nats}
+
+    def score(
+        self, images: Tensor, labels: Tensor | None = None, numbers: Tensor | None = None, samples: int = 1
+    ) -> dict[str, Tensor]:
+        """nats: the negative log-likelihood, exact.  # [B]"""
+        return {"nats": -self.log_prob(images, labels)}

@@ -5,11 +5,14 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from genfast.errors import GenfastError
-from genfast.models import gated_pixelcnn, pixelcnn, pixelrnn
-from genfast.models.base import ImageModel, ModelConfig
+from genfast.models import autoencoder, classifier, gated_pixelcnn, pixelcnn, pixelrnn, vae
+from genfast.models.autoencoder import Autoencoder, AutoencoderConfig
+from genfast.models.base import ImageConfig, Model
+from genfast.models.classifier import Classifier, ClassifierConfig
 from genfast.models.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
 from genfast.models.pixelcnn import PixelCNN, PixelCNNConfig
 from genfast.models.pixelrnn import PixelRNN, PixelRNNConfig
+from genfast.models.vae import VAE, VAEConfig
 
 # Goes up when a config written before would make another model than it did.
 CONFIG_VERSION = 1
@@ -19,15 +22,18 @@ CONFIG_VERSION = 1
 class ModelEntry:
     """A kind of model: its config, its class (called with a config), and named configs to start from."""
 
-    config_class: type[ModelConfig]
-    model_class: type[ImageModel]
-    presets: Mapping[str, ModelConfig]
+    config_class: type[ImageConfig]
+    model_class: type[Model]
+    presets: Mapping[str, ImageConfig]
 
 
 MODELS: dict[str, ModelEntry] = {
     "pixelcnn": ModelEntry(PixelCNNConfig, PixelCNN, pixelcnn.PRESETS),
     "gated-pixelcnn": ModelEntry(GatedPixelCNNConfig, GatedPixelCNN, gated_pixelcnn.PRESETS),
     "pixelrnn": ModelEntry(PixelRNNConfig, PixelRNN, pixelrnn.PRESETS),
+    "autoencoder": ModelEntry(AutoencoderConfig, Autoencoder, autoencoder.PRESETS),
+    "vae": ModelEntry(VAEConfig, VAE, vae.PRESETS),
+    "classifier": ModelEntry(ClassifierConfig, Classifier, classifier.PRESETS),
 }
 
 
@@ -38,7 +44,7 @@ def model_entry(name: str) -> ModelEntry:
     return MODELS[name]
 
 
-def build_model(name: str, config: ModelConfig) -> ImageModel:
+def build_model(name: str, config: ImageConfig) -> Model:
     """A freshly initialised model. Raises GenfastError for an unknown name or another model's config."""
     entry = model_entry(name)
     if not isinstance(config, entry.config_class):
@@ -46,13 +52,13 @@ def build_model(name: str, config: ModelConfig) -> ImageModel:
     return entry.model_class(config)
 
 
-def config_to_dict(config: ModelConfig) -> dict[str, Any]:
+def config_to_dict(config: ImageConfig) -> dict[str, Any]:
     """The config as plain JSON values, with the version of the format."""
     values = {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(config).items()}
     return {"version": CONFIG_VERSION, **values}
 
 
-def config_from_dict(name: str, values: Mapping[str, Any]) -> ModelConfig:
+def config_from_dict(name: str, values: Mapping[str, Any]) -> ImageConfig:
     """The inverse of config_to_dict, for JSON that may come from anywhere.
 
     Raises GenfastError, in one sentence, for an unknown model, another version, unknown or missing keys, or bad values.

@@ -1,7 +1,19 @@
 """Sampling: drawing and completing images, exactly, from uniforms that depend on the image's number alone."""
 
-from genfast.sampling.pictures import check_path, grid, save_images
+from genfast.sampling.latent import LatentSampler
+from genfast.sampling.pictures import check_path, grid, save_images, shades
 from genfast.sampling.sampler import ENGINES, Sampler, compile_sampler
 from genfast.sampling.task import CausalModel, Stats
 
-__all__ = ["ENGINES", "CausalModel", "Sampler", "Stats", "check_path", "compile_sampler", "grid", "save_images"]
+__all__ = [
+    "ENGINES",
+    "CausalModel",
+    "LatentSampler",
+    "Sampler",
+    "Stats",
+    "check_path",
+    "compile_sampler",
+    "grid",
+    "save_images",
+    "shades",
+]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -40,14 +41,19 @@ def grid(images: Tensor, levels: int, columns: int | None = None, scale: int | N
     rows = math.ceil(n / columns)
     scale = scale or max(1, SHOWN_SIZE // max(height, width))
 
-    shades = np.round(np.arange(levels) * (255 / (levels - 1))).astype(np.uint8)
-    big = shades[values].repeat(scale, axis=2).repeat(scale, axis=3).transpose(0, 2, 3, 1)  # [N, H, W, C]
+    tones = np.round(np.arange(levels) * (255 / (levels - 1))).astype(np.uint8)
+    big = tones[values].repeat(scale, axis=2).repeat(scale, axis=3).transpose(0, 2, 3, 1)  # [N, H, W, C]
     step_y, step_x = height * scale + GAP, width * scale + GAP
     canvas = np.full((rows * step_y + GAP, columns * step_x + GAP, channels), GRAY, dtype=np.uint8)
     for i, tile in enumerate(big):
         y, x = GAP + i // columns * step_y, GAP + i % columns * step_x
         canvas[y : y + height * scale, x : x + width * scale] = tile
     return Image.fromarray(canvas[..., 0] if channels == 1 else canvas)
+
+
+def shades(expected: Tensor, levels: int) -> Tensor:
+    """Levels that need not be whole, 0 .. levels - 1, as 8-bit gray or colour.  # uint8, levels 0 .. 255"""
+    return (expected.detach().cpu().double() * (255 / (levels - 1))).round().clamp(0, 255).to(torch.uint8)
 
 
 def save_images(path: str | Path, images: Tensor, levels: int, frames: Sequence[Tensor] | None = None) -> None:
@@ -66,9 +72,9 @@ def save_images(path: str | Path, images: Tensor, levels: int, frames: Sequence[
         save_gif(path, frames or [], levels)
 
 
-def save_grid(path: str | Path, images: Tensor, levels: int) -> None:
+def save_grid(path: str | Path, images: Tensor, levels: int, columns: int | None = None) -> None:
     """Writes ``grid`` as a png."""
-    picture = grid(images, levels)
+    picture = grid(images, levels, columns)
     _write(path, lambda file: picture.save(file, format="PNG"))
 
 

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from genfast.errors import GenfastError
 from genfast.likelihoods import Likelihood, check_draw_options, check_images, check_layout
+from genfast.models import VAE, ImageModel, Model
 from genfast.sampling import noise
 
 
@@ -203,6 +204,11 @@ def nothing_known(model: CausalModel, n: int) -> tuple[Tensor, Tensor]:
 
 def check_model(model: CausalModel) -> None:
     """Raises GenfastError unless the model says what its images and its likelihood are."""
+    if isinstance(model, Model) and not isinstance(model, ImageModel):
+        raise GenfastError(
+            f"A {type(model).__name__} does not draw images pixel by pixel, so there is nothing to compile"
+            f"{': genfast.sampling.LatentSampler draws from it' if isinstance(model, VAE) else ''}."
+        )
     missing = [a for a in ("likelihood", "image_shape", "levels") if not hasattr(model, a)]
     if missing or not isinstance(model, nn.Module):
         raise GenfastError(

@@ -26,7 +26,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from genfast.errors import GenfastError
-from genfast.models import ImageModel, build_model, config_from_dict, config_to_dict
+from genfast.models import Model, build_model, config_from_dict, config_to_dict
 from genfast.training.files import read_json, sync, write_atomically, write_json
 
 FORMAT = 1
@@ -42,7 +42,7 @@ def versions() -> dict[str, str]:
     return {"genfast": genfast, "torch": torch.__version__}
 
 
-def model_to_dict(name: str, model: ImageModel) -> dict[str, Any]:
+def model_to_dict(name: str, model: Model) -> dict[str, Any]:
     """The part of config.json that says which model this is."""
     return {"name": name, "config": config_to_dict(model.config)}
 
@@ -107,7 +107,7 @@ def write_checkpoint(
     return folder
 
 
-def save_model(folder: str | Path, name: str, model: ImageModel) -> None:
+def save_model(folder: str | Path, name: str, model: Model) -> None:
     """Save a model made outside ``genfast train`` so that load_model and the command line read it.
 
     name: its name in genfast.models.MODELS. A checkpoint already in ``folder`` is replaced; raises GenfastError when
@@ -173,7 +173,7 @@ def read_tensors(folder: Path, stem: str, state: Mapping[str, Any]) -> dict[str,
         raise GenfastError(f"{path} is not a safetensors file ({error}): use another checkpoint.") from None
 
 
-def read_model(folder: Path, stem: str, model: ImageModel, state: Mapping[str, Any]) -> None:
+def read_model(folder: Path, stem: str, model: Model, state: Mapping[str, Any]) -> None:
     """Load one file of weights into ``model``; raises GenfastError naming the first tensor that does not fit."""
     tensors = read_tensors(folder, stem, state)
     path = folder / f"{stem}.safetensors"
@@ -203,7 +203,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return config
 
 
-def load_model(path: str | Path, weights: Literal["ema", "last"] = "ema") -> ImageModel:
+def load_model(path: str | Path, weights: Literal["ema", "last"] = "ema") -> Model:
     """The model of a run folder (its latest checkpoint) or of one checkpoint folder, in evaluation mode, on the CPU.
 
     weights: "ema" for the moving average (the last weights where the run kept no average, which is its limit for

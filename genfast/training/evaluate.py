@@ -1,4 +1,4 @@
-"""Exact held-out likelihoods: every image counts once, whatever the batch size."""
+"""Held-out scores: every image counts once, whatever the batch size."""
 
 import numpy as np
 import torch
@@ -7,12 +7,12 @@ from tqdm import tqdm
 
 from genfast.data import ImageSet
 from genfast.errors import GenfastError
-from genfast.models import ImageModel
+from genfast.models import VAE, Model
 from genfast.training.metrics import Metrics
 
 
-def check_match(model: ImageModel, data: ImageSet) -> None:
-    """Raises GenfastError unless ``model`` can read the images (and labels) of ``data``."""
+def check_match(model: Model, data: ImageSet, labels: bool = True) -> None:
+    """Raises GenfastError unless ``model`` can read the images of ``data``, and their labels if it is to read those."""
     if tuple(model.image_shape) != tuple(data.image_shape):
         raise GenfastError(
             f"The model is for images of shape {tuple(model.image_shape)} (channels, height, width), "
@@ -29,10 +29,10 @@ def check_match(model: ImageModel, data: ImageSet) -> None:
             "call model.log_prob(images, condition) yourself."
         )
     classes = model.num_classes
-    if classes is not None:
+    if labels and classes is not None:
         if data.labels is None:
             raise GenfastError(
-                f"The model is conditioned on labels (num_classes = {classes}), but {data.title} has none: "
+                f"The model reads labels (num_classes = {classes}), but {data.title} has none: "
                 "choose data with labels or a model without num_classes."
             )
         if len(data) and int(data.labels.max()) >= classes:
@@ -42,48 +42,71 @@ def check_match(model: ImageModel, data: ImageSet) -> None:
             )
 
 
-def condition_of(model: ImageModel, data: ImageSet, indices: np.ndarray) -> Tensor | None:
-    """Labels of the chosen images for a model conditioned on them, else None.  # int64 [B]"""
+def labels_of(model: Model, data: ImageSet, indices: np.ndarray) -> Tensor | None:
+    """Labels of the chosen images for a model that reads them, else None.  # int64 [B]"""
     if model.num_classes is None or data.labels is None:
         return None
     return torch.from_numpy(np.asarray(data.labels[indices], dtype=np.int64))
 
 
 @torch.no_grad()
-def image_nats(
-    model: ImageModel, data: ImageSet, indices: np.ndarray, batch_size: int = 100, progress: bool = False
-) -> np.ndarray:
-    """-log p of the chosen images in nats.  # float64 [len(indices)]
+def image_scores(
+    model: Model, data: ImageSet, indices: np.ndarray, batch_size: int = 100, samples: int = 1, progress: bool = False
+) -> dict[str, np.ndarray]:
+    """The scores of the chosen images, by name.  # float64 [len(indices), ...]
 
-    Dynamic binarization is drawn with seed 0, epoch 0, so that the same held-out images come back every time.
+    Dynamic binarization is drawn with seed 0, epoch 0, so that the same held-out images come back every time; so are
+    the draws of a model whose score is an estimate, keyed by the image's number.
     """
     device = next(model.parameters()).device
     was_training = model.training
     model.eval()
-    nats = np.empty(len(indices), dtype=np.float64)
+    parts: dict[str, list[np.ndarray]] = {}
     for start in tqdm(range(0, len(indices), batch_size), desc="evaluate", disable=None if progress else True):
         chosen = indices[start : start + batch_size]
-        condition = condition_of(model, data, chosen)
+        labels = labels_of(model, data, chosen)
         images = data.batch(chosen, seed=0, epoch=0).to(device)
-        log_prob = model.log_prob(images, None if condition is None else condition.to(device))
-        nats[start : start + len(chosen)] = -log_prob.cpu().double().numpy()
+        numbers = torch.from_numpy(chosen if data.numbers is None else data.numbers[chosen])
+        scores = model.score(images, None if labels is None else labels.to(device), numbers, samples)
+        for name, values in scores.items():
+            parts.setdefault(name, []).append(values.cpu().double().numpy())
     model.train(was_training)
-    return nats
+    return {name: np.concatenate(values) for name, values in parts.items()}
 
 
-def evaluate(model: ImageModel, image_set: ImageSet, batch_size: int = 100, progress: bool = False) -> Metrics:
-    """Mean negative log-likelihood of ``image_set`` with its standard error, over images and not over batches.
+def gather_metrics(model: Model, scores: dict[str, np.ndarray], data: ImageSet) -> Metrics:
+    """What the scores of all images of ``data`` come to.
 
-    Raises GenfastError when model and images do not match, or when the likelihood of an image is not a number.
+    Raises GenfastError if the score that the model is judged by is not a number for every image.
+    """
+    values = scores[model.criterion]
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        raise GenfastError(
+            f"The score of {bad.size} of {len(values)} images of {data.title} is not a finite number "
+            f"(the first is image {bad[0]}): these weights are broken, use an earlier checkpoint."
+        )
+    return Metrics.from_scores(scores, data.image_shape, data.title, model.criterion, model.summary(scores))
+
+
+def evaluate(
+    model: Model, image_set: ImageSet, batch_size: int = 100, progress: bool = False, samples: int = 1
+) -> Metrics:
+    """Mean scores of ``image_set`` with their standard errors, over images and not over batches.
+
+    For a density the criterion is the negative log-likelihood, or for a VAE its bound. samples: draws of the latent
+    variable for each image (for a VAE: more than one adds importance-weighted bounds).
+    Raises GenfastError when model and images do not match, when the score of an image is not a number, or for samples
+    of a model whose scores are exact.
     """
     check_match(model, image_set)
     if len(image_set) == 0:
         raise GenfastError(f"{image_set.title} holds no images: choose another split.")
-    nats = image_nats(model, image_set, np.arange(len(image_set)), batch_size, progress)
-    bad = np.flatnonzero(~np.isfinite(nats))
-    if bad.size:
+    if samples < 1:
+        raise GenfastError(f"samples must be at least 1, not {samples}.")
+    if samples > 1 and not isinstance(model, VAE):
         raise GenfastError(
-            f"The likelihood of {bad.size} of {len(nats)} images of {image_set.title} is not a finite number "
-            f"(the first is image {bad[0]}): these weights are broken, use an earlier checkpoint."
+            f"Importance samples are for a model with a latent variable; a {type(model).__name__} is scored exactly."
         )
-    return Metrics.from_nats(nats, image_set.image_shape, image_set.title)
+    scores = image_scores(model, image_set, np.arange(len(image_set)), batch_size, samples, progress)
+    return gather_metrics(model, scores, image_set)

@@ -1,4 +1,4 @@
-"""The training loop: maximum likelihood over Accelerate, resumable to the bit."""
+"""The training loop: any model's loss over Accelerate, resumable to the bit."""
 
 import dataclasses
 import math
@@ -14,8 +14,7 @@ from tqdm import tqdm
 
 from genfast.data import ImageSet
 from genfast.errors import GenfastError
-from genfast.likelihoods import bits_per_dim
-from genfast.models import ImageModel, ModelConfig, build_model
+from genfast.models import ImageConfig, Model, build_model
 from genfast.training.checkpoint import (
     find_checkpoint,
     model_to_dict,
@@ -25,9 +24,10 @@ from genfast.training.checkpoint import (
     write_checkpoint,
 )
 from genfast.training.ema import AveragedModel
-from genfast.training.evaluate import check_match, condition_of, image_nats
-from genfast.training.metrics import Metrics
+from genfast.training.evaluate import check_match, gather_metrics, image_scores, labels_of
+from genfast.training.metrics import Metrics, is_density, logged
 from genfast.training.order import Order, stream
+from genfast.training.pictures import draw_pictures
 from genfast.training.recipe import DataConfig, TrainConfig
 from genfast.training.run import RunFolder
 
@@ -39,14 +39,14 @@ if TYPE_CHECKING:
 class TrainResult:
     """What a finished run leaves: the model with the weights that evaluation uses, and its last held-out metrics."""
 
-    model: ImageModel
+    model: Model
     held_out: Metrics | None
     step: int
 
 
 def train(
     model_name: str,
-    model_config: ModelConfig,
+    model_config: ImageConfig,
     data: ImageSet,
     train_config: TrainConfig,
     run_dir: str | Path,
@@ -55,23 +55,25 @@ def train(
     overwrite: bool = False,
     held_out: ImageSet | None = None,
     source: DataConfig | None = None,
+    initial: Model | None = None,
     progress: bool = False,
     report: Callable[[str], None] | None = None,
 ) -> TrainResult:
     """Train a model on ``data`` and keep the run in ``run_dir``.
 
-    The loss is the mean negative log-likelihood in bits/dim. held_out: images to watch, never trained on. source: how
-    ``data`` was loaded, for ``genfast evaluate`` later. resume: continue the run in ``run_dir``; on one machine with
-    one thread count it continues as if it had never stopped. progress: a progress bar on stderr (on a terminal).
-    report: called with one line per evaluation. Seeds PyTorch's global generator, flushes denormal numbers to zero and,
-    if asked, sets the thread count.
+    The loss is the model's own: for a density, the mean negative log-likelihood (or its bound) in bits/dim. held_out:
+    images to watch, never trained on. source: how ``data`` was loaded, for ``genfast evaluate`` later. initial: a model
+    of the same settings to start from, instead of random weights. resume: continue the run in ``run_dir``; on one
+    machine with one thread count it continues as if it had never stopped. progress: a progress bar on stderr (on a
+    terminal). report: called with one line per evaluation. Seeds PyTorch's global generator, flushes denormal numbers
+    to zero and, if asked, sets the thread count.
 
     Under ``accelerate launch`` each process takes its share of every batch and the gradient is that of the whole batch.
 
     Raises GenfastError for settings that do not fit together, a run folder that is in use, or a loss that is not a
     number (the last checkpoint from before stays).
     """
-    run = _Run(model_name, model_config, data, train_config, Path(run_dir), held_out, progress, report)
+    run = _Run(model_name, model_config, data, train_config, Path(run_dir), held_out, initial, progress, report)
     return run.train(resume, overwrite, source)
 
 
@@ -81,11 +83,12 @@ class _Run:
     def __init__(
         self,
         model_name: str,
-        model_config: ModelConfig,
+        model_config: ImageConfig,
         data: ImageSet,
         config: TrainConfig,
         run_dir: Path,
         held_out: ImageSet | None,
+        initial: Model | None,
         progress: bool,
         report: Callable[[str], None] | None,
     ) -> None:
@@ -109,6 +112,10 @@ class _Run:
             )
         torch.manual_seed(config.seed)
         model = build_model(model_name, model_config)
+        if initial is not None:
+            if initial.config != model_config:
+                raise GenfastError("The model to start from has other settings than the model to train.")
+            model.load_state_dict(initial.state_dict())
         self.model_name = model_name
         check_match(model, data)
         if held_out is not None:
@@ -116,14 +123,15 @@ class _Run:
         self.model = model.to(self.accelerator.device)
         self.average = AveragedModel(self.model, config.ema)
         self.optimizer = _optimizer(self.model, config)
-        # The wrapped forward pass carries autocast and, with several processes, the averaging of gradients.
-        self.wrapped, self.stepper = self.accelerator.prepare(self.model, self.optimizer)
+        # The wrapped loss carries autocast and, with several processes, the averaging of gradients.
+        self.wrapped, self.stepper = self.accelerator.prepare(_Loss(self.model), self.optimizer)
         self.total = config.total_steps(len(data))
         self.order = Order(len(data), config.batch_size, config.steps_per_epoch(len(data)), config.seed)
         self.step = 0
         self.saved_at = -1
         self.seconds = 0.0  # spent training, over all sessions of the run
-        self.window_nats, self.window_images = 0.0, 0  # training loss since the last logged line
+        self.window: dict[str, float] = {}  # training scores added up since the last logged line
+        self.window_images = 0  # and over how many images
         self.last_metrics: Metrics | None = None
         self.evaluated_at = -1
 
@@ -149,10 +157,10 @@ class _Run:
         )
         self.wrapped.train()
         while self.step < self.total:
-            nats, norm, rate = self._step()
+            value, norm, rate = self._step()
             self.seconds = time.monotonic() - started
             bar.update()
-            bar.set_postfix_str(f"{bits_per_dim(nats, self.data.image_shape):.4f} bits/dim", refresh=False)
+            bar.set_postfix_str(f"loss {value:.4f}", refresh=False)
             last = self.step == self.total
             epoch_end = self.step % epoch_length == 0
             epochs = self.step // epoch_length
@@ -166,7 +174,7 @@ class _Run:
                 self._save()
                 saved = time.monotonic()
             if last or (epoch_end and config.sample_every and epochs % config.sample_every == 0):
-                self._draw_samples(epochs)
+                self._draw_pictures(epochs)
         bar.close()
         if self.evaluated_at != self.step:  # a finished run was resumed
             self._measure()
@@ -176,24 +184,27 @@ class _Run:
         return TrainResult(self.average.model, self.last_metrics, self.step)
 
     def _step(self) -> tuple[float, float, float]:
-        """One optimizer step. Returns nats per image of the batch, the gradient's norm and the learning rate."""
+        """One optimizer step. Returns the batch's mean loss, the gradient's norm and the learning rate."""
         config, step = self.config, self.step
         process, processes = self.accelerator.process_index, self.accelerator.num_processes
         batch = self.order.batch(step)
         mine = np.array_split(batch, processes)[process]
         images = self.data.batch(mine, seed=config.seed, epoch=self.order.epoch(step)).to(self.accelerator.device)
-        condition = condition_of(self.model, self.data, mine)
-        condition = None if condition is None else condition.to(self.accelerator.device)
-        torch.manual_seed(stream(config.seed, step, process))  # dropout and the like
+        labels = labels_of(self.model, self.data, mine)
+        labels = None if labels is None else labels.to(self.accelerator.device)
+        torch.manual_seed(stream(config.seed, step, process))  # latent variables, dropout and the like
         rate = config.learning_rate_at(step, self.total)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.stepper.zero_grad()
-        nats = -self.model.likelihood.log_prob(self.wrapped(images, condition), images).sum()
+        losses, scores = self.wrapped(images, labels, step)
+        loss = losses.sum()
         # Gradients are averaged over processes; the factor makes that the mean over the batch, however it was split.
-        self.accelerator.backward(bits_per_dim(nats, self.data.image_shape) * (processes / len(batch)))
+        self.accelerator.backward(loss * (processes / len(batch)))
         norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), config.grad_clip or math.inf))
-        total = float(self.accelerator.reduce(nats.detach(), "sum"))
+        # One transfer for all: a GPU is waited for once in a step.
+        sums = torch.stack([loss.detach().double(), *(values.detach().double().sum() for values in scores.values())])
+        total, *totals = self.accelerator.reduce(sums, "sum").tolist()
         # Overflown float16 gradients are expected: the gradient scaler skips the step and shrinks its scale.
         if not math.isfinite(total) or not (math.isfinite(norm) or config.amp == "fp16"):
             what = "loss" if not math.isfinite(total) else "gradient"
@@ -205,20 +216,20 @@ class _Run:
         self.stepper.step()
         self.step += 1
         self.average.update(self.model, self.step)
-        self.window_nats += total
+        for name, value in zip(scores, totals, strict=True):
+            self.window[name] = self.window.get(name, 0.0) + value
         self.window_images += len(batch)
         return total / len(batch), norm, rate
 
     # ---- what it says ----
 
     def _log_training(self, norm: float, rate: float, writer: Any) -> None:
-        nats = self.window_nats / self.window_images
-        self.window_nats, self.window_images = 0.0, 0
+        means = {name: value / self.window_images for name, value in self.window.items()}
+        self.window, self.window_images = {}, 0
         line = {
             "step": self.step,
             "epoch": self.step / self.order.steps_per_epoch,
-            "train_nats": nats,
-            "train_bits_per_dim": bits_per_dim(nats, self.data.image_shape),
+            **logged("train", means, self.data.image_shape),
             "gradient_norm": norm if math.isfinite(norm) else None,
             "learning_rate": rate,
             "seconds": round(self.seconds, 3),
@@ -234,13 +245,14 @@ class _Run:
         share = np.array_split(np.arange(len(self.held_out)), self.accelerator.num_processes)
         mine = share[self.accelerator.process_index]
         batch = max(self.config.batch_size, 64)
-        nats = np.array(gather_object(image_nats(self.average.model, self.held_out, mine, batch).tolist()))
-        if not np.isfinite(nats).all():
+        parts = gather_object([image_scores(self.average.model, self.held_out, mine, batch)])
+        scores = {name: np.concatenate([part[name] for part in parts if part]) for name in parts[0]}
+        if not np.isfinite(scores[self.model.criterion]).all():
             raise GenfastError(
-                f"The likelihood of a held-out image was not a finite number at step {self.step}: lower the learning "
+                f"The score of a held-out image was not a finite number at step {self.step}: lower the learning "
                 f"rate; the checkpoint of step {self.saved_at} is kept in {self.folder.path}."
             )
-        self.last_metrics = Metrics.from_nats(nats, self.held_out.image_shape, self.held_out.title)
+        self.last_metrics = gather_metrics(self.average.model, scores, self.held_out)
         self.evaluated_at = self.step
         return self.last_metrics
 
@@ -251,18 +263,17 @@ class _Run:
                 "step": self.step,
                 "epoch": self.step / self.order.steps_per_epoch,
                 "held_out": metrics.title,
-                "held_out_nats": metrics.nats,
-                "held_out_nats_standard_error": metrics.to_dict()["nats_standard_error"],
-                "held_out_bits_per_dim": metrics.bits_per_dim,
+                **logged("held_out", {name: mean.value for name, mean in metrics.means.items()}, metrics.image_shape),
+                f"held_out_{metrics.criterion}_standard_error": None if metrics.images == 1 else metrics.standard_error,
                 "seconds": round(self.seconds, 3),
             }
             self._write(line, writer)
             self.report(
-                f"epoch {self.step / self.order.steps_per_epoch:.4g}, step {self.step}: held out "
-                f"{metrics.bits_per_dim:.4f} bits/dim ({metrics.nats:.2f} nats), {self.seconds:.0f} s"
+                f"epoch {self.step / self.order.steps_per_epoch:.4g}, step {self.step}: held out {metrics.short()}, "
+                f"{self.seconds:.0f} s"
             )
         if self.is_main:
-            self.folder.draw_curve()
+            self.folder.draw_curve("bits_per_dim" if is_density(self.model.criterion) else self.model.criterion)
 
     def _write(self, line: dict[str, Any], writer: Any) -> None:
         if self.is_main:
@@ -272,18 +283,12 @@ class _Run:
                 if isinstance(value, float):
                     writer.add_scalar(name, value, self.step)
 
-    def _draw_samples(self, epoch: int) -> None:
-        count = self.config.sample_images
-        if count == 0 or not self.is_main or self.data.image_shape[0] not in (1, 3):
-            return
-        from genfast.sampling import compile_sampler, save_images
-
-        condition = None
-        if self.average.model.num_classes is not None:
-            condition = torch.arange(count) % self.average.model.num_classes
-        sampler = compile_sampler(self.average.model)
-        images = sampler.sample(count, seed=self.config.seed, condition=condition)
-        save_images(self.folder.path / f"samples-{epoch:04d}.png", images, self.data.levels)
+    def _draw_pictures(self, epoch: int) -> None:
+        if self.is_main and self.config.sample_images and self.data.image_shape[0] in (1, 3):
+            watched = self.data if self.held_out is None else self.held_out
+            draw_pictures(
+                self.average.model, watched, self.folder.path, epoch, self.config.sample_images, self.config.seed
+            )
 
     # ---- what it keeps ----
 
@@ -339,7 +344,7 @@ class _Run:
             "epoch": epoch,
             "position_in_epoch": position,
             "seconds": self.seconds,
-            "window_nats": self.window_nats,
+            **{f"window_{name}": value for name, value in self.window.items()},
             "window_images": self.window_images,
             "scaler": scaler.state_dict() if scaler is not None else {},
         }
@@ -359,12 +364,28 @@ class _Run:
         try:
             self.step = self.saved_at = int(state["step"])
             self.seconds = float(state["seconds"])
-            self.window_nats, self.window_images = float(state["window_nats"]), int(state["window_images"])
+            self.window_images = int(state["window_images"])
+            if self.window_images:
+                named = {name.removeprefix("window_"): state[name] for name in state if name.startswith("window_")}
+                self.window = {name: float(value) for name, value in named.items() if name != "images"}
             scaler = state["scaler"]
         except (KeyError, TypeError, ValueError):
             raise GenfastError(f"{checkpoint / 'state.json'} is corrupted: resume from another checkpoint.") from None
         if scaler and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(scaler)
+
+
+class _Loss(torch.nn.Module):
+    """The model's training loss as a forward pass, which is what Accelerate wraps."""
+
+    def __init__(self, model: Model) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(
+        self, images: torch.Tensor, labels: torch.Tensor | None, step: int
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return self.model.training_loss(images, labels, step)
 
 
 def _accelerator(config: TrainConfig) -> "Accelerator":

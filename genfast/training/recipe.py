@@ -35,7 +35,7 @@ class TrainConfig:
     decay: Literal["cosine", "constant"] = "cosine"
     """After the warm-up: fall to 0 along half a cosine, or stay constant."""
     grad_clip: float = 1.0
-    """Largest norm of the gradient of the loss in bits/dim; longer gradients are shortened to it (0: never)."""
+    """Largest norm of the gradient of the loss (bits/dim for a density); longer ones are shortened to it (0: never)."""
     ema: float = 0.999
     """Decay of the moving average of the weights that evaluation and sampling use (0: use the last weights)."""
     amp: Literal["no", "bf16", "fp16"] = "no"
@@ -149,6 +149,12 @@ _RNN_MNIST = replace(_MNIST, learning_rate=3e-3)
 _RNN_SMALL = replace(_RNN_MNIST, max_steps=5000)
 _CIFAR_SMALL = TrainConfig(epochs=1, batch_size=8, learning_rate=1e-2, warmup_steps=100, ema=0.99, eval_images=200)
 _CIFAR = TrainConfig(epochs=30, batch_size=32, learning_rate=1e-3, warmup_steps=500)
+# Models with a code see a whole image at once: a step costs milliseconds, so they take larger batches and more epochs.
+_CODER_DIGITS = TrainConfig(epochs=100, batch_size=32, learning_rate=2e-3, warmup_steps=50, ema=0.998, eval_every=10)
+_CODER_MNIST = TrainConfig(epochs=15, batch_size=100, learning_rate=2e-3)
+_CODER_CIFAR = TrainConfig(epochs=50, batch_size=100, learning_rate=1e-3, warmup_steps=500, eval_every=5)
+_VAE_SMALL = TrainConfig(epochs=200, batch_size=100, learning_rate=3e-3, eval_every=10, eval_images=2000)
+_VAE_MNIST = replace(_VAE_SMALL, epochs=50, learning_rate=2e-3, eval_every=5)
 
 # (model, preset) -> settings. The presets' model sizes are in genfast.models.
 RECIPES: dict[tuple[str, str], TrainConfig] = {
@@ -169,4 +175,18 @@ RECIPES: dict[tuple[str, str], TrainConfig] = {
     ("pixelrnn", "mnist-diagonal-1"): _RNN_MNIST,
     ("pixelrnn", "cifar10-row"): _CIFAR,
     ("pixelrnn", "cifar10-diagonal"): _CIFAR,
+    ("autoencoder", "digits"): _CODER_DIGITS,
+    ("autoencoder", "small"): _CODER_MNIST,
+    ("autoencoder", "mnist"): _CODER_MNIST,
+    ("autoencoder", "mnist-mlp"): _CODER_MNIST,
+    ("autoencoder", "cifar10"): _CODER_CIFAR,
+    ("vae", "digits"): _CODER_DIGITS,
+    ("vae", "small"): _VAE_SMALL,
+    ("vae", "small-2d"): _VAE_MNIST,
+    ("vae", "mnist"): _VAE_MNIST,
+    ("vae", "cifar10"): _CODER_CIFAR,
+    ("classifier", "digits"): _CODER_DIGITS,
+    ("classifier", "small"): _CODER_MNIST,
+    ("classifier", "mnist"): _CODER_MNIST,
+    ("classifier", "cifar10"): _CODER_CIFAR,
 }

@@ -3,7 +3,8 @@
 config.json            model, data and training settings, versions
 metrics.jsonl          one JSON object a line: training loss, and held-out likelihoods
 curve.png              the same as a picture
-samples-EPOCH.png      images drawn from the model
+samples-EPOCH.png      images drawn from the model, if it can draw
+reconstructions-EPOCH.png  held-out images and what an autoencoder makes of them
 checkpoints/           see genfast.training.checkpoint
 """
 
@@ -75,7 +76,7 @@ class RunFolder:
         """Delete what a run writes and nothing else; config.json last, so that a killed deletion can be repeated."""
         for folder in ("checkpoints", "tensorboard"):
             shutil.rmtree(self.path / folder, ignore_errors=True)
-        for pattern in ("samples-*.png", "curve.png", "metrics.jsonl", "config.json"):
+        for pattern in ("samples-*.png", "reconstructions-*.png", "curve.png", "metrics.jsonl", "config.json"):
             for file in self.path.glob(pattern):
                 file.unlink()
 
@@ -127,15 +128,15 @@ class RunFolder:
         if self.metrics_path.exists():
             sync(self.metrics_path)
 
-    def draw_curve(self) -> None:
-        """curve.png: training and held-out bits/dim by step."""
+    def draw_curve(self, score: str = "bits_per_dim") -> None:
+        """curve.png: one score in training and held out, by step."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7, 4), layout="constrained")
         axes = figure.add_subplot()
         highest = 0.0
-        for key, label in (("train_bits_per_dim", "training"), ("held_out_bits_per_dim", "held out")):
+        for key, label in ((f"train_{score}", "training"), (f"held_out_{score}", "held out")):
             points = [(line["step"], line[key]) for line in self.metrics() if key in line]
             if points:
                 marker = "o" if len(points) < 30 else ""
@@ -146,7 +147,7 @@ class RunFolder:
             axes.set_ylim(top=highest * 1.02)
             axes.legend()
         axes.set_xlabel("step")
-        axes.set_ylabel("bits per dimension")
+        axes.set_ylabel(score.replace("_", " "))
         axes.grid(alpha=0.3)
         canvas = FigureCanvasAgg(figure)
         write_atomically(self.path / "curve.png", lambda path: canvas.print_png(os.fspath(path)))

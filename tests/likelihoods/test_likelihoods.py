@@ -98,8 +98,8 @@ def test_bits_per_dim() -> None:
 def test_make_likelihood() -> None:
     assert make_likelihood("bernoulli", 1, 2) == Bernoulli(1)
     assert make_likelihood("categorical", 3, 256) == Categorical(3, 256)
-    with pytest.raises(GenfastError, match="choose bernoulli or categorical"):
-        make_likelihood("gaussian", 1, 2)
+    with pytest.raises(GenfastError, match="Unknown likelihood .poisson.: choose bernoulli"):
+        make_likelihood("poisson", 1, 2)
     with pytest.raises(GenfastError, match="for 2 levels, not 4"):
         make_likelihood("bernoulli", 1, 4)
     with pytest.raises(GenfastError, match="2 to 256 levels, not 257"):

@@ -17,7 +17,7 @@ def tiny(shape: tuple[int, int, int] = (1, 3, 4), levels: int = 5) -> PixelCNN:
 @pytest.mark.parametrize("levels", [2, 5, 17, 256])
 def test_levels_become_minus_one_to_one(levels):
     images = torch.arange(levels)[:, None, None, None].expand(levels, 1, 3, 4)
-    x = tiny(levels=levels).encode(images)
+    x = tiny(levels=levels).scale(images)
     torch.testing.assert_close(x[:, 0, 0, 0], torch.linspace(-1, 1, levels))
     assert x.dtype == torch.float32
     assert x.is_contiguous(memory_format=torch.channels_last)
@@ -27,17 +27,17 @@ def test_encoding_follows_the_parameters_and_not_the_images():
     images = torch.randint(0, 5, (2, 1, 3, 4))
     for dtype in (torch.float64, torch.bfloat16):
         model = tiny().to(dtype)
-        assert model.encode(images).dtype == dtype
-        assert model.encode(images.to(torch.uint8)).dtype == dtype
-        assert model.encode(torch.zeros(2, 1, 3, 4)).dtype == dtype
-    torch.testing.assert_close(tiny().encode(images), tiny().encode(images.to(torch.uint8)), rtol=0, atol=0)
+        assert model.scale(images).dtype == dtype
+        assert model.scale(images.to(torch.uint8)).dtype == dtype
+        assert model.scale(torch.zeros(2, 1, 3, 4)).dtype == dtype
+    torch.testing.assert_close(tiny().scale(images), tiny().scale(images.to(torch.uint8)), rtol=0, atol=0)
 
 
 @pytest.mark.parametrize("shape", [(1, 3, 4), (3, 4, 3), (1, 1, 1), (2, 1, 5)])
 def test_encoded_images_give_the_same_output(shape):
     model = tiny(shape)
     images = torch.randint(0, 5, (3, *shape))
-    torch.testing.assert_close(model(images), model(model.encode(images)), rtol=0, atol=0)
+    torch.testing.assert_close(model(images), model(model.scale(images)), rtol=0, atol=0)
 
 
 def test_log_prob_sums_the_likelihood():

@@ -12,7 +12,7 @@ from genfast.errors import GenfastError
 from genfast.models import (
     MODELS,
     GatedPixelCNNConfig,
-    ModelConfig,
+    ImageModel,
     PixelCNNConfig,
     build_model,
     config_from_dict,
@@ -38,7 +38,26 @@ def test_build_model(name):
     model = build_model(name, config)
     assert type(model) is MODELS[name].model_class
     assert model.config is config
-    assert model(torch.zeros(1, 1, 4, 5, dtype=torch.uint8)).shape == (1, 1, 4, 5)
+    out = model(torch.zeros(1, 1, 4, 5, dtype=torch.uint8))
+    if isinstance(model, ImageModel):
+        assert out.shape == (1, 1, 4, 5)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_losses_and_scores_are_of_images(name):
+    """What the training loop and the evaluation ask of every model: numbers for each image, by name."""
+    small = next(config for preset, config in MODELS[name].presets.items() if preset.startswith("small"))
+    model = build_model(name, dataclasses.replace(small, image_shape=(1, 4, 5)))
+    images = torch.randint(0, small.levels, (3, 1, 4, 5))
+    labels = None if model.num_classes is None else torch.tensor([0, 1, 1])
+    loss, logged = model.training_loss(images, labels, step=0)
+    assert loss.shape == (3,)
+    assert loss.requires_grad
+    assert all(values.shape == (3,) for values in logged.values())
+    scores = model.score(images, labels)
+    assert scores[model.criterion].shape == (3,)
+    assert all(len(values) == 3 for values in scores.values())
+    json.dumps(model.summary({key: values.detach().numpy() for key, values in scores.items()}), allow_nan=False)
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -50,7 +69,8 @@ def test_every_model_has_the_presets_of_the_readme(name):
 @pytest.mark.parametrize("name", MODELS)
 def test_every_field_is_explained(name):
     """Settings are documented by a docstring below each field, which the command line shows as help."""
-    source = "".join(inspect.getsource(c) for c in (ModelConfig, MODELS[name].config_class))
+    classes = [c for c in MODELS[name].config_class.__mro__ if dataclasses.is_dataclass(c)]
+    source = "".join(inspect.getsource(c) for c in classes)
     for field in dataclasses.fields(MODELS[name].config_class):
         assert re.search(rf'^    {field.name}: .*\n    """[^"]+\."""$', source, re.MULTILINE), field.name
 
@@ -58,7 +78,8 @@ def test_every_field_is_explained(name):
 def test_unknown_model():
     with pytest.raises(GenfastError) as error:
         config_from_dict("pixelsnail", {})
-    assert str(error.value) == "There is no model 'pixelsnail'; choose one of pixelcnn, gated-pixelcnn, pixelrnn."
+    assert str(error.value) == f"There is no model 'pixelsnail'; choose one of {', '.join(MODELS)}."
+    assert {"pixelcnn", "vae", "autoencoder", "classifier"} <= set(MODELS)
 
 
 def test_config_of_another_model():

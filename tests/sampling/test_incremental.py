@@ -233,7 +233,7 @@ class LooksAhead(nn.Module):
     def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
         model = self.model
         assert isinstance(model, PixelCNN)
-        x = self.bad(model.first(model.encode(images)))
+        x = self.bad(model.first(model.scale(images)))
         return model.likelihood.unpack(model.head(model.blocks(x)))
 
 
@@ -252,7 +252,7 @@ class Sorts(LooksAhead):
     def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
         model = self.model
         assert isinstance(model, PixelCNN)
-        x = model.first(model.encode(images)).sort(1).values
+        x = model.first(model.scale(images)).sort(1).values
         return model.likelihood.unpack(model.head(model.blocks(x)))
 
 

@@ -31,7 +31,7 @@ def test_evaluation_leaves_the_model_in_training_mode():
 
 
 def test_one_image_has_no_standard_error():
-    metrics = Metrics.from_nats(np.array([1.0]), (1, 1, 1), "x")
+    metrics = Metrics.from_scores({"nats": np.array([1.0])}, (1, 1, 1), "x")
     assert math.isnan(metrics.standard_error)
     assert json.loads(json.dumps(metrics.to_dict(), allow_nan=False))["nats_standard_error"] is None
 

@@ -1,0 +1,205 @@
+"""Mixture of discretized logistics: the likelihood of PixelCNN++."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genfast import ops
+from genfast.errors import GenfastError
+from genfast.kernels.logistic_mixture.reference import bin_log_prob, mixture, wide
+from genfast.likelihoods.base import Likelihood, check_images
+from genfast.likelihoods.discretized_logistic import (
+    COLDEST,
+    check_min_log_scale,
+    every_level,
+    tempered,
+)
+from genfast.likelihoods.draw import check_draw_options, check_finite, draw_levels
+
+NOT_DRAWN = -1  # in the place of a level: this colour is not among the earlier ones
+
+
+@dataclass(frozen=True)
+class LogisticMixture(Likelihood):
+    """ln P(pixel) = ln sum over k of pi_k P_k(r) P_k(g) P_k(b), each a discretized logistic; given k, the mean of green
+    moves linearly with red's level, that of blue with red's and green's: Salimans et al. 2017 (arXiv 1701.05517),
+    equations 2 and 3. One channel or three.
+
+    A whole pixel. The network's last layer says it all at once, [B, param_channels, H, W] in the order of the published
+    models (``genfast.ops.logistic_mixture`` states it), and reads no colour of the pixel itself. ``log_prob_pixels``
+    trains on that, in one fused operator, and ``draw_pixels`` samples from it, colour by colour.
+
+    A sub-pixel. As in every likelihood, its parameters are ``params[..., c, y, x]``: [B, rows, K], the rows logit, mean
+    given the earlier colours, log-scale, and for three channels what the earlier colours tell about the component:
+    (level, mean, log-scale) of red, then of green, the level -1 where that colour is not earlier. ``unpack`` lays them
+    out, for which it must know the levels of three-channel images; log_prob_map and draw take them from there.
+    P(g | r) then weighs component k by pi_k P_k(r), so the product over the colours is P(pixel).
+
+    Draws invert the distribution function of the levels: what published code does by rounding a continuous sample to
+    8 bits and clipping it, with one uniform per sub-pixel and none for the component.
+    Temperature T divides the logits of the mixture and multiplies the scales, all of them, so that each component stays
+    a logistic; T = 0 is the limit: the heaviest component, and the level nearest to its mean.
+    """
+
+    name: ClassVar[str] = "logistic_mixture"
+    components: int = 10
+    """Logistics in the mixture of a pixel: K in the paper."""
+    min_log_scale: float = -7.0
+    """Smaller log-scales are raised to this, as in the published code; -inf raises none."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_min_log_scale(self.min_log_scale)
+        if self.channels not in (1, 3):
+            raise GenfastError(f"A logistic_mixture is for images of 1 or 3 channels, not {self.channels}.")
+        if self.components < 1:
+            raise GenfastError(f"A logistic_mixture needs at least one component, not {self.components}.")
+
+    @property
+    def param_channels(self) -> int:
+        return self.components * (3 if self.channels == 1 else 10)
+
+    @property
+    def rows(self) -> int:
+        """Numbers that a component of a sub-pixel has; see the class."""
+        return 3 if self.channels == 1 else 9
+
+    def unpack(self, out: Tensor, images: Tensor | None = None) -> Tensor:
+        """[B, param_channels, H, W] and levels [B, C, H, W] -> [B, rows, K, C, H, W], float32 or better.
+
+        Reads of the images only what is earlier than the colour at hand; one-channel images need not be given. Raises
+        GenfastError for other shapes, levels that are not there, or colour images that are missing.
+        """
+        self._check_out(out)
+        if self.channels == 1:
+            images = out.new_zeros((out.shape[0], 1, *out.shape[2:]), dtype=torch.uint8)
+        elif images is None:
+            raise GenfastError(
+                "The parameters of green and blue depend on the levels before them: unpack(out, images) needs images."
+            )
+        else:
+            self._check_pixels(out, images)
+        return self._unpack(out, images)
+
+    def log_prob_pixels(self, out: Tensor, images: Tensor) -> Tensor:
+        """ln P of whole pixels straight from the network's output, in nats.  # [B, H, W], differentiable
+
+        ``genfast.ops.logistic_mixture``; the sum over H and W is ``log_prob(unpack(out, images), images)``.
+        """
+        self._check_out(out)
+        self._check_pixels(out, images)
+        return ops.logistic_mixture(
+            out, images.to(torch.uint8), self.components, self.levels, min_log_scale=self.min_log_scale
+        )
+
+    def log_prob_map(self, params: Tensor, images: Tensor) -> Tensor:
+        """ln P(sub-pixel | earlier colours); params [B, rows, K, C, H, W] -> [B, C, H, W].  Plain PyTorch."""
+        self._check_params(params)
+        self._check_pair(params.shape[:1] + params.shape[3:], images)
+        params = params.to(wide(params.dtype))
+        bins = bin_log_prob(
+            images[:, None], params[:, 1] * (self.levels - 1), params[:, 2], self.levels, self.min_log_scale
+        )
+        return torch.logsumexp(self._log_weights(params) + bins, 1)
+
+    def level_logits(self, params: Tensor) -> Tensor:
+        """[B, rows, K, ...] -> ln P of every level, float64.  # [B, levels, ...]"""
+        return self._level_logits(params, 1.0)
+
+    def draw(
+        self,
+        params: Tensor,
+        uniforms: Tensor,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> Tensor:
+        """As ``Likelihood.draw``, with the temperature of the class; params [B, rows, K, ...], uniforms [B, ...]."""
+        check_draw_options(temperature, top_k, top_p)
+        check_finite(params)
+        logits = self._level_logits(params, temperature or COLDEST)
+        return draw_levels(logits, uniforms, 1.0 if temperature else 0.0, top_k, top_p)
+
+    def draw_pixels(
+        self,
+        out: Tensor,
+        uniforms: Tensor,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> Tensor:
+        """Whole pixels from the network's output, colour by colour as ``draw`` does.  # int64, of the uniforms' shape
+
+        out [B, param_channels, ...], whole maps or ``out[..., y, x]``; uniforms [B, C, ...] in [0, 1).
+        """
+        if out.ndim < 2 or out.shape[1] != self.param_channels:
+            raise GenfastError(f"out must be [B, {self.param_channels}, ...], not {list(out.shape)}.")
+        if uniforms.shape != (out.shape[0], self.channels, *out.shape[2:]):
+            raise GenfastError(
+                f"Each draw needs its own uniform: [B, {self.channels}, ...] for out [B, {self.param_channels}, ...], "
+                f"but they are {list(uniforms.shape)} and {list(out.shape)}."
+            )
+        levels = torch.zeros(uniforms.shape, dtype=torch.int64, device=out.device)
+        for c in range(self.channels):
+            params = self._unpack(out, levels)[:, :, :, c]
+            levels[:, c] = self.draw(params, uniforms[:, c], temperature, top_k, top_p)
+        return levels
+
+    def _unpack(self, out: Tensor, images: Tensor) -> Tensor:
+        """As ``unpack``, with any dimensions in the place of H, W."""
+        rest = out.shape[2:]
+        out, images = (x.flatten(2) if rest else x[..., None] for x in (out.to(wide(out.dtype)), images))
+        logits, places, log_scales = mixture(out, images, self.components, self.levels)
+        means = places / (self.levels - 1)  # [B, C, K, H * W]
+        own = torch.stack([logits[:, None].expand_as(means), means, log_scales], 1)  # [B, 3, C, K, H * W]
+        rows = [own]
+        for c in range(self.channels - 1):  # c as an earlier colour
+            level = images[:, c, None, None].to(means.dtype).expand_as(means)
+            later = torch.arange(self.channels, device=out.device)[:, None, None] > c
+            level = torch.where(later, level, NOT_DRAWN)
+            # What is not earlier is left out of the rows too: nothing can depend on it.
+            seen = [torch.where(later, x[:, c, None], 0) for x in (means, log_scales)]
+            rows.append(torch.stack([level, *seen], 1))
+        params = torch.cat(rows, 1).transpose(2, 3)  # [B, rows, K, C, H * W]
+        return params.unflatten(-1, rest) if rest else params[..., 0]
+
+    def _log_weights(self, params: Tensor, temperature: float = 1.0) -> Tensor:
+        """ln of each component's share given the earlier colours.  # [B, K, ...]"""
+        weights = params[:, 0] / temperature
+        for row in range(3, self.rows, 3):
+            level, mean, log_scale = params[:, row : row + 3].unbind(1)
+            log_scale = tempered(log_scale, self.min_log_scale, temperature).to(params.dtype)
+            seen = bin_log_prob(level.clamp(min=0), mean * (self.levels - 1), log_scale, self.levels, -math.inf)
+            weights = weights + torch.where(level == NOT_DRAWN, 0, seen)
+        return F.log_softmax(weights, 1)
+
+    def _level_logits(self, params: Tensor, temperature: float) -> Tensor:
+        self._check_params(params)
+        params = params.double()
+        weights = self._log_weights(params, temperature)
+        places = params[:, 1] * (self.levels - 1)
+        log_scales = tempered(params[:, 2], self.min_log_scale, temperature)
+        levels = every_level(self.levels, weights[:, :1])
+        total = None
+        for k in range(self.components):  # one after the other: all at once would hold K times as much
+            one = slice(k, k + 1)
+            bins = weights[:, one] + bin_log_prob(levels, places[:, one], log_scales[:, one], self.levels, -math.inf)
+            total = bins if total is None else torch.logaddexp(total, bins)
+        assert total is not None
+        return total
+
+    def _check_pixels(self, out: Tensor, images: Tensor) -> None:
+        check_images(images, (self.channels, *out.shape[2:]), self.levels)
+        if images.shape[0] != out.shape[0]:
+            raise GenfastError(f"There are {out.shape[0]} sets of parameters for {images.shape[0]} images.")
+
+    def _check_params(self, params: Tensor) -> None:
+        if params.ndim < 3 or params.shape[1:3] != (self.rows, self.components):
+            raise GenfastError(
+                f"Parameters of this logistic_mixture have the shape [B, {self.rows}, {self.components}, ...], not "
+                f"{list(params.shape)}: see unpack."
+            )

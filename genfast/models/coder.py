@@ -1,0 +1,120 @@
+"""Encoder and decoder of images: what the autoencoder, the VAE and the classifier share.
+
+Two symmetric pairs. "mlp": fully connected layers with ReLU. "conv": four 3x3 convolutions of stride 2, each with twice
+the feature maps of the one before, against four up-convolutions that retrace their sizes exactly, odd ones included.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from torch import Tensor, nn
+
+from genfast.errors import GenfastError
+from genfast.models.base import ImageConfig, check_int
+
+CONVOLUTIONS = 4
+
+
+@dataclass(frozen=True)
+class CoderConfig(ImageConfig):
+    """Size of an encoder, and of the decoder that mirrors it."""
+
+    network: Literal["mlp", "conv"] = "conv"
+    """mlp: fully connected layers; conv: four convolutions against four up-convolutions."""
+    latent: int = 40
+    """Numbers in the code of an image."""
+    hidden: int = 400
+    """Width of a hidden layer (mlp)."""
+    hidden_layers: int = 1
+    """Hidden layers of the encoder, and of the decoder (mlp)."""
+    channels: int = 32
+    """Feature maps of the first convolution; each following one has twice as many (conv)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.network not in ("mlp", "conv"):
+            raise GenfastError(f"network must be mlp or conv, not {self.network!r}.")
+        for name in ("latent", "hidden", "hidden_layers", "channels"):
+            check_int(name, getattr(self, name), 1)
+
+    @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """(height, width) of the image and after each convolution: halved, rounded up."""
+        sizes = [self.image_shape[1:]]
+        for _ in range(CONVOLUTIONS):
+            height, width = sizes[-1]
+            sizes.append(((height + 1) // 2, (width + 1) // 2))
+        return sizes
+
+    @property
+    def widths(self) -> list[int]:
+        """Feature maps of the image and after each convolution."""
+        return [self.image_shape[0], *(self.channels * 2**i for i in range(CONVOLUTIONS))]
+
+    @property
+    def features(self) -> int:
+        """Numbers that come out of the encoder, before the code."""
+        return self.hidden if self.network == "mlp" else self.widths[-1] * math.prod(self.sizes[-1])
+
+
+class Encoder(nn.Sequential):
+    """Scaled images [B, C, H, W] -> features [B, config.features], all of them positive: the last layer is a ReLU."""
+
+    def __init__(self, config: CoderConfig) -> None:
+        layers: list[nn.Module] = []
+        if config.network == "mlp":
+            layers.append(nn.Flatten())
+            for n, m in pairwise([math.prod(config.image_shape)] + [config.hidden] * config.hidden_layers):
+                layers += [nn.Linear(n, m), nn.ReLU()]
+        else:
+            for n, m in pairwise(config.widths):
+                layers += [nn.Conv2d(n, m, 3, stride=2, padding=1), nn.ReLU()]
+            layers.append(nn.Flatten())
+        super().__init__(*layers)
+
+
+class Decoder(nn.Sequential):
+    """Codes [B, inputs] -> [B, outputs, H, W]: the encoder's layers in reverse."""
+
+    def __init__(self, config: CoderConfig, inputs: int, outputs: int) -> None:
+        _, height, width = config.image_shape
+        layers: list[nn.Module] = []
+        if config.network == "mlp":
+            for n, m in pairwise([inputs] + [config.hidden] * config.hidden_layers):
+                layers += [nn.Linear(n, m), nn.ReLU()]
+            layers += [nn.Linear(config.hidden, outputs * height * width), nn.Unflatten(1, (outputs, height, width))]
+        else:
+            widths, sizes = config.widths[::-1], config.sizes[::-1]
+            widths[-1] = outputs
+            layers += [nn.Linear(inputs, config.features), nn.ReLU(), nn.Unflatten(1, (widths[0], *sizes[0]))]
+            for (n, m), ((h, w), (up_h, up_w)) in zip(pairwise(widths), pairwise(sizes), strict=True):
+                # Without padding a size h becomes 2h - 1; one more where the encoder had an even size to halve.
+                more = (up_h - (2 * h - 1), up_w - (2 * w - 1))
+                layers += [nn.ConvTranspose2d(n, m, 3, stride=2, padding=1, output_padding=more), nn.ReLU()]
+            layers.pop()  # the outputs may be negative
+        super().__init__(*layers)
+
+
+class Coder:
+    """A model with an encoder."""
+
+    encoder: Encoder
+    latent: int
+
+    def features(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The code of each image.  # levels [B, C, H, W] -> float [B, latent]"""
+        raise NotImplementedError
+
+
+class Painter(Coder):
+    """A model that also decodes."""
+
+    def expected(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The image that belongs to a code, in levels that need not be whole.  # [B, latent] -> float [B, C, H, W]"""
+        raise NotImplementedError
+
+    def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The image that belongs to an image's code.  # float [B, C, H, W]"""
+        return self.expected(self.features(images, labels), labels)

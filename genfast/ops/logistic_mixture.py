@@ -1,0 +1,95 @@
+"""genfast::logistic_mixture: checks and the choice of a backend. The arithmetic is in kernels/logistic_mixture."""
+
+import torch
+from torch import Tensor
+
+from genfast.kernels.logistic_mixture.reference import logistic_mixture as reference
+from genfast.ops.autocast import without_autocast
+from genfast.ops.backends import choose
+
+
+def logistic_mixture(
+    params: Tensor,
+    images: Tensor,
+    components: int | None = None,
+    levels: int = 256,
+    min_log_scale: float = -7.0,
+    backend: str = "auto",
+) -> Tensor:
+    """ln P of levels under discretized logistics, in nats: Salimans et al. 2017, "PixelCNN++" (arXiv 1701.05517),
+    equations 2 and 3.
+
+    images: uint8 [B, C, H, W], levels 0 .. levels - 1 (2 to 256 of them), which stand for x = 2 l / (levels - 1) - 1 in
+    -1 .. 1, the unit of the means. The bins of the first and the last level reach to infinity, so that the
+    probabilities of all levels add up to 1.
+
+    One logistic a channel, for any C (a VAE's decoder): components=None, params [B, 2 C, H, W]: C means, then C
+    log-scales. -> [B, C, H, W]
+
+    A mixture of K logistics a pixel, for C = 1 or 3: components=K, params [B, 3 K, H, W] or [B, 10 K, H, W], in the
+    order of the published models. Channels 0 .. K - 1 are the logits of the mixture; then come, for C = 1, K means and
+    K log-scales; for C = 3, red's K means, K log-scales, K coefficients, then green's, then blue's. The coefficients of
+    the three colours, after tanh, are c0, c1, c2: given component k, the mean of green moves by c0 x_red and that of
+    blue by c1 x_red + c2 x_green.  -> [B, H, W], of whole pixels: the colours of a pixel share its component
+
+    So: one number for each thing that has a distribution of its own. The published code takes the density at the middle
+    of the bin where P < 1e-5; this is exact there too, forward and backward. It also raises log-scales to -7, and so
+    does min_log_scale; -inf raises none (below -60 they all count as -60). A raised log-scale has gradient zero.
+
+    Params may be float32, float64 or bfloat16 in any strides; channels_last and contiguous are the fast ones. bfloat16
+    is only stored: results are float32, under autocast too. Differentiable once in params (the reference backend:
+    twice).
+
+    Raises ValueError for shapes, dtypes, components or levels that do not fit, and RuntimeError for images with a
+    level that is not there, or a backend asked for by name that is not there.
+    """
+    count = _components(params, images, components, levels)
+    backend = choose(backend, params.device, "logistic_mixture")
+    _check_levels(images, levels)
+    with without_autocast(params.device.type):
+        return reference(params, images, count, levels, float(min_log_scale))
+
+
+def _components(params: Tensor, images: Tensor, components: int | None, levels: int) -> int:
+    """K, or 0 for one logistic a channel. Raises ValueError unless everything fits."""
+    if params.dim() != 4 or images.dim() != 4:
+        raise ValueError(
+            f"params and images must be [B, P, H, W] and [B, C, H, W], but have {params.dim()} and {images.dim()} "
+            "dimensions."
+        )
+    if images.dtype != torch.uint8:
+        raise ValueError(f"images must hold levels as torch.uint8, not {images.dtype}.")
+    if params.dtype not in (torch.float32, torch.float64, torch.bfloat16):
+        raise ValueError(f"params must be float32, float64 or bfloat16, not {params.dtype}.")
+    if params.device != images.device:
+        raise ValueError(f"params and images must be on one device, not {params.device} and {images.device}.")
+    if not 2 <= levels <= 256:
+        raise ValueError(f"levels must be 2 to 256, not {levels}.")
+    if params.shape[0] != images.shape[0] or params.shape[2:] != images.shape[2:]:
+        raise ValueError(
+            f"params and images must agree in B, H and W, but are {list(params.shape)} and {list(images.shape)}."
+        )
+    channels = images.shape[1]
+    if components is None:
+        wanted = 2 * channels
+    elif components < 1:
+        raise ValueError(f"components must be at least 1, or None for one logistic a channel, not {components}.")
+    elif channels not in (1, 3):
+        raise ValueError(f"A mixture is for images of 1 or 3 channels, not {channels}: use components=None.")
+    else:
+        wanted = components * (3 if channels == 1 else 10)
+    if params.shape[1] != wanted:
+        kind = "one logistic a channel" if components is None else f"{components} components"
+        raise ValueError(
+            f"params must have {wanted} channels for {kind} and images of {channels} channels, not {params.shape[1]}."
+        )
+    return components or 0
+
+
+def _check_levels(images: Tensor, levels: int) -> None:
+    """Raises RuntimeError for a level that is not there. Costs a look at the images, except for 256 levels."""
+    if levels == 256 or images.numel() == 0 or torch.compiler.is_compiling():
+        return
+    highest = int(images.max())
+    if highest >= levels:
+        raise RuntimeError(f"images must hold levels 0 to {levels - 1}, but hold {highest}.")
