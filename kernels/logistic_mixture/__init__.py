@@ -21,5 +21,5 @@ bin.h          one logistic and one bin of it, for a vector of pixels
 cpu.h cpu.cpp  tiles of pixels, mixtures, gradients
 
 It reads P numbers a pixel once (backward also writes as many) and computes per logistic four exponentials, one division
-(backward four) and for three colours a tanh, per component two exponentials, per pixel one logarithm.
+(backward two) and for three colours a tanh, per component two exponentials, per pixel one logarithm.
 """

@@ -35,10 +35,10 @@ GENFAST_INLINE V most_of(V a, V b) {
   return b > a ? b : a;
 }
 
-// middle: of the bin, and mean, in half bins. Derivatives are computed (four divisions instead of one) only if kBackward.
+// middle: of the bin, and mean, in half bins. Derivatives are computed (one division more) only if kBackward.
 template <bool kBackward, class T, class V = typename Vector<T>::type>
 GENFAST_INLINE Bin<T> bin(const Scale<T>& scale, V middle, V mean, V log_scale) {
-  const V zero = {}, one = splat(T(1)), farthest = splat(T(1e30)), tiny = splat(T(1e-30));
+  const V zero = {}, one = splat(T(1)), farthest = splat(T(1e30)), tiny = splat(T(1e-15));  // narrower, 1 - e^-w is w
   const V raised = most_of(log_scale, splat(scale.least));
   const V t = exp(-raised) * scale.inverse;  // 1 / s, of half bins
   const V a = most_of(least_of(((middle - T(1)) - mean) * t, farthest), -farthest);
@@ -47,7 +47,7 @@ GENFAST_INLINE Bin<T> bin(const Scale<T>& scale, V middle, V mean, V log_scale) 
   const auto first = middle <= -scale.levels_minus_1, last = middle >= scale.levels_minus_1;
   const auto inside = ~(first | last);
   const auto across = decay(-w);
-  const V u = first ? zero : exp(a > zero ? -a : a), v = last ? zero : exp(b > zero ? -b : b);
+  const V u = first ? zero : decay(a > zero ? -a : a).exp, v = last ? zero : decay(b > zero ? -b : b).exp;
   const V lower = first ? zero : least_of(-a, zero), upper = last ? zero : least_of(b, zero);
   const V width = inside ? least_of(scale.log_width - raised, zero) : zero;
   const V rise = inside ? -across.expm1 : one, per = inside ? least_of(w, one) : one;
@@ -56,11 +56,12 @@ GENFAST_INLINE Bin<T> bin(const Scale<T>& scale, V middle, V mean, V log_scale) 
   if constexpr (!kBackward) {
     out.ratio = rise / ((one + u) * (one + v) * per);
   } else {
-    const V of_u = one / (one + u), of_v = one / (one + v);
-    out.ratio = rise / per * of_u * of_v;
+    const V of_both = one / ((one + u) * (one + v)), of_rise = one / (rise * per);  // two divisions serve for four
+    const V of_u = (one + v) * of_both, of_v = (one + u) * of_both;
+    out.ratio = rise * rise * of_rise * of_both;
     const V at_a = first ? zero : a > zero ? of_u : u * of_u;   // sigmoid(a)
     const V at_b = last ? zero : b > zero ? v * of_v : of_v;    // sigmoid(-b)
-    const V of_w = inside ? w * across.exp / rise : zero;       // w / (e^w - 1)
+    const V of_w = inside ? w * across.exp * per * of_rise : zero;  // w / (e^w - 1)
     out.dmean = t * (at_a - at_b);
     const V dlog_scale = at_a * a - at_b * b - of_w;
     out.dlog_scale = log_scale < splat(scale.least) ? zero : dlog_scale;
