@@ -38,6 +38,7 @@ types: setup
 bench: setup
 	$(BIN)/python benchmarks/masked_conv2d.py
 	$(BIN)/python benchmarks/lstm.py
+	$(BIN)/python benchmarks/logistic_mixture.py
 	$(BIN)/python benchmarks/sampling.py
 
 # For a machine with a GPU, in the environment that has its torch (PYTHON=...; nothing is downloaded): builds the extension with its

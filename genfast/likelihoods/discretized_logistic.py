@@ -30,7 +30,7 @@ def tempered(log_scales: Tensor, min_log_scale: float, temperature: float) -> Te
 @dataclass(frozen=True)
 class DiscretizedLogistic(Likelihood):
     """P(l) = sigmoid((x + h - mean) / s) - sigmoid((x - h - mean) / s), x = 2 l / (levels - 1) - 1,
-    h = 1 / (levels - 1): Kingma et al. 2016 (arXiv 1606.04934), section 5.2, and Salimans et al. 2017
+    h = 1 / (levels - 1): Kingma et al. 2016 (arXiv 1606.04934) and Salimans et al. 2017
     (arXiv 1701.05517), equation 2.
 
     The network emits C means, in the unit of x (-1 .. 1), then C log-scales ln s. The first and the last bin reach to

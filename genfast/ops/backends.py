@@ -20,7 +20,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "masked_conv2d": BACKENDS,
     "row_lstm": ("reference", "cpu"),
     "diagonal_lstm": ("reference", "cpu"),
-    "logistic_mixture": ("reference",),
+    "logistic_mixture": ("reference", "cpu"),
 }
 
 

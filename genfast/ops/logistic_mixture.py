@@ -1,11 +1,27 @@
-"""genfast::logistic_mixture: checks and the choice of a backend. The arithmetic is in kernels/logistic_mixture."""
+"""genfast::logistic_mixture: schema, shapes, autograd. The arithmetic is in kernels/logistic_mixture."""
+
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from genfast.kernels.logistic_mixture.reference import logistic_mixture as reference
+from genfast.kernels.logistic_mixture.reference import wide
 from genfast.ops.autocast import without_autocast
-from genfast.ops.backends import choose
+from genfast.ops.backends import BACKENDS, choose
+from genfast.ops.layout import empty_as
+
+# Backends travel as their positions in BACKENDS: in the stable ABI of torch 2.11 to 2.13 strings leak. components = 0
+# is one logistic a channel. The kernels for CPU tensors register themselves with the extension.
+_library = torch.library.Library("genfast", "FRAGMENT")
+_library.define(
+    "logistic_mixture(Tensor params, Tensor images, int components, int levels, float min_log_scale, int backend)"
+    " -> Tensor"
+)
+_library.define(
+    "logistic_mixture_bwd(Tensor grad, Tensor params, Tensor images, int components, int levels, float min_log_scale,"
+    " int backend) -> Tensor"
+)
 
 
 def logistic_mixture(
@@ -45,9 +61,40 @@ def logistic_mixture(
     """
     count = _components(params, images, components, levels)
     backend = choose(backend, params.device, "logistic_mixture")
-    _check_levels(images, levels)
-    with without_autocast(params.device.type):
-        return reference(params, images, count, levels, float(min_log_scale))
+    if backend == "reference":
+        _check_levels(images, levels)
+        with without_autocast(params.device.type):
+            return reference(params, images, count, levels, min_log_scale)
+    how = (count, levels, min_log_scale, BACKENDS.index(backend))
+    out: Tensor = torch.ops.genfast.logistic_mixture(params, images, *how)
+    return out
+
+
+@torch.library.register_fake("genfast::logistic_mixture", lib=_library)
+def _(params: Tensor, images: Tensor, components: int, levels: int, min_log_scale: float, backend: int) -> Tensor:
+    batch, channels, height, width = images.shape
+    shape = (batch, height, width) if components else (batch, channels, height, width)
+    return params.new_empty(shape, dtype=wide(params.dtype))
+
+
+@torch.library.register_fake("genfast::logistic_mixture_bwd", lib=_library)
+def _(
+    grad: Tensor, params: Tensor, images: Tensor, components: int, levels: int, min_log_scale: float, backend: int
+) -> Tensor:
+    return empty_as(params, params.shape[1])
+
+
+def _setup(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    params, images, *ctx.how = inputs
+    ctx.save_for_backward(params, images)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    params, images = ctx.saved_tensors
+    return torch.ops.genfast.logistic_mixture_bwd(grad, params, images, *ctx.how), None, None, None, None, None
+
+
+torch.library.register_autograd("genfast::logistic_mixture", _backward, setup_context=_setup, lib=_library)
 
 
 def _components(params: Tensor, images: Tensor, components: int | None, levels: int) -> int:

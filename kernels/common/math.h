@@ -1,9 +1,10 @@
-// exp, tanh and the logistic function, for a vector of numbers at a time.
+// exp, log, tanh and the logistic function, for a vector of numbers at a time.
 //
 // Largest error against the exact result, over all finite arguments (tests/kernels/test_pointwise.py measures it): exp 1.5
 // units in the last place, tanh 3, sigmoid 3; of doubles exp 1.5, tanh 3, sigmoid 3 (tests/ops/test_row_lstm.py). A result below 2^-125 (doubles: 2^-1020) is 0, so that no
 // subnormal number comes out, which some machines compute with a hundred times slower. exp overflows to infinity; the others
-// are finite for every finite argument. NaN gives NaN, and infinities give the limits.
+// are finite for every finite argument. NaN gives NaN, and infinities give the limits. decay and log take only the arguments they
+// name: decay 1.5 units, log 2.5, of floats and of doubles (tests/ops/test_logistic_mixture.py sees their sum).
 //
 // exp(x) = 2^n exp(r), n the whole number nearest to x / ln 2 and |r| <= ln 2 / 2. Adding 1.5 * 2^(mantissa bits) rounds to a
 // whole number and leaves it in the low bits, from where a shift makes it an exponent.
@@ -67,6 +68,32 @@ GENFAST_INLINE Floats tanh(Floats x) {
   return (Floats)((Int32s)(t / (t + 2.0f)) | sign);
 }
 
+struct DecayOfFloats {
+  Floats exp, expm1;  // each to its own last places
+};
+
+// exp(x) and exp(x) - 1 for x <= 0.
+GENFAST_INLINE DecayOfFloats decay(Floats x) {
+  const Floats low = splat(-86.6434f);
+  const ReducedFloats e = reduce_exp(x < low ? low : x);
+  const Floats scale = (Floats)(e.n_shifted + kOneBits);
+  return {x < low ? Floats{} : e.expm1 * scale + scale, e.expm1 * scale + (scale - 1.0f)};
+}
+
+// The logarithm of a positive normal number 2^n m, sqrt(1/2) <= m < sqrt(2): n ln 2 + 2 artanh((m - 1) / (m + 1)), by Taylor's
+// polynomial to the 9th power: its rest is 2e-9 of the logarithm.
+GENFAST_INLINE Floats log(Floats x) {
+  const Int32s n = ((Int32s)x - 0x3f3504f3) >> 23;
+  const Floats m = (Floats)((Int32s)x - (n << 23)), power = __builtin_convertvector(n, Floats);
+  const Floats s = (m - 1.0f) / (m + 1.0f), z = s * s;
+  Floats p = splat(1.0f / 9);
+  p = p * z + 1.0f / 7;
+  p = p * z + 1.0f / 5;
+  p = p * z + 1.0f / 3;
+  const Floats y = power * 0.693359375f + (2.0f * (s * z * p + s) + power * -2.12194440e-4f);
+  return x != x ? x : y;
+}
+
 struct ReducedDoubles {
   Doubles expm1;     // exp(r) - 1
   Int64s n_shifted;  // n in the place of the exponent
@@ -99,6 +126,36 @@ GENFAST_INLINE Doubles exp(Doubles x) {
   const ReducedDoubles e = reduce_exp(x < low ? low : x > high ? high : x);
   const Doubles scale = (Doubles)(e.n_shifted + (kOneBitsOfDouble - (int64_t(1) << 52)));
   return x < low ? Doubles{} : (e.expm1 * scale + scale) * 2.0;
+}
+
+struct DecayOfDoubles {
+  Doubles exp, expm1;
+};
+
+GENFAST_INLINE DecayOfDoubles decay(Doubles x) {
+  const Doubles low = splat(-707.0);
+  const ReducedDoubles e = reduce_exp(x < low ? low : x);
+  const Doubles scale = (Doubles)(e.n_shifted + kOneBitsOfDouble);
+  return {x < low ? Doubles{} : e.expm1 * scale + scale, e.expm1 * scale + (scale - 1.0)};
+}
+
+// To the 21st power: the rest is 2e-19 of the logarithm.
+GENFAST_INLINE Doubles log(Doubles x) {
+  const Int64s n = ((Int64s)x - 0x3fe6a09e667f3bcd) >> 52;
+  const Doubles m = (Doubles)((Int64s)x - (n << 52)), power = __builtin_convertvector(n, Doubles);
+  const Doubles s = (m - 1.0) / (m + 1.0), z = s * s;
+  Doubles p = splat(1.0 / 21);
+  p = p * z + 1.0 / 19;
+  p = p * z + 1.0 / 17;
+  p = p * z + 1.0 / 15;
+  p = p * z + 1.0 / 13;
+  p = p * z + 1.0 / 11;
+  p = p * z + 1.0 / 9;
+  p = p * z + 1.0 / 7;
+  p = p * z + 1.0 / 5;
+  p = p * z + 1.0 / 3;
+  const Doubles y = power * 6.93145751953125e-1 + (2.0 * (s * z * p + s) + power * 1.42860682030941723212e-6);
+  return x != x ? x : y;
 }
 
 GENFAST_INLINE Doubles sigmoid(Doubles x) {

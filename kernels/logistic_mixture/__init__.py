@@ -17,4 +17,9 @@ in half bins (x and mean times L - 1): the edges of the bins are then whole numb
 lower edge of the next the same number, and the probabilities of all levels add up to 1 however narrow the logistic.
 
 reference.py   plain PyTorch: the truth of every test
+bin.h          one logistic and one bin of it, for a vector of pixels
+cpu.h cpu.cpp  tiles of pixels, mixtures, gradients
+
+It reads P numbers a pixel once (backward also writes as many) and computes per logistic four exponentials, one division
+(backward two) and for three colours a tanh, per component two exponentials, per pixel one logarithm.
 """

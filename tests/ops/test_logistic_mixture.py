@@ -2,6 +2,9 @@
 reference, and the machinery around it."""
 
 import math
+import os
+import subprocess
+import sys
 from decimal import MAX_EMAX, MIN_EMIN, Decimal, localcontext
 from functools import partial
 
@@ -11,12 +14,13 @@ from torch import Tensor
 
 from genfast import ops
 from genfast.kernels.logistic_mixture.reference import logistic_mixture as reference
-from genfast.ops.backends import OPERATORS, why_not
+from genfast.ops.backends import BACKENDS, OPERATORS, why_not
 from genfast.testing import assert_close_to_reference
 from genfast.testing.cases import arrange
 
 RUNNABLE = [b for b in OPERATORS["logistic_mixture"] if b in ("reference", "cpu") and not why_not(b)]
 DTYPES = [torch.float32, torch.float64]
+needs_extension = pytest.mark.skipif(bool(why_not("cpu")), reason=why_not("cpu") or "built")
 NONE = -math.inf  # min_log_scale: no log-scale is raised
 # B, C, H, W, components, levels, layout
 CASES = [
@@ -25,7 +29,7 @@ CASES = [
     (2, 3, 5, 7, 10, 256, "channels_last"),
     (1, 3, 3, 11, 1, 256, "sliced"),
     (3, 3, 1, 13, 5, 17, "swapped"),
-    (2, 3, 13, 1, 2, 3, "contiguous"),
+    (9, 3, 13, 1, 2, 3, "contiguous"),
     (2, 1, 9, 9, 3, 2, "channels_last"),
     (2, 3, 17, 19, 4, 256, "contiguous"),
     (2, 1, 5, 7, None, 256, "contiguous"),
@@ -267,6 +271,99 @@ def test_empty_maps(components: int | None, shape: tuple[int, int, int, int], ba
     assert grad.shape == params.shape
 
 
+@needs_extension
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", ["generic", "avx2"])
+def test_other_instruction_sets(isa: str) -> None:
+    from genfast import _C
+
+    order = ["generic", "avx2", "avx512"]
+    if order.index(isa) > order.index(_C.best_isa()):
+        pytest.skip(f"this machine has no {isa}")
+    chosen = "cpu and (equal_reference or sum_to_one or extreme or bits)"
+    command = [sys.executable, "-m", "pytest", "-q", __file__, "-k", chosen]
+    run = subprocess.run(command, env={**os.environ, "GENFAST_CPU": isa}, capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout[-3000:]
+
+
+@needs_extension
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_cpu_bits_do_not_depend_on_batch_threads_or_place(layout: str, dtype: torch.dtype) -> None:
+    """Large enough that threads are used; a pixel alone has the bits that it has in the image."""
+    case = (9, 3, 13, 17, 10, 256, layout)
+    params, images, grad = make_inputs(case, dtype)
+    operator, grad = partial(ops.logistic_mixture, backend="cpu"), grad.float()
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        once = run(operator, params, images, grad, case)
+        for threads in (1, 2, 3):
+            torch.set_num_threads(threads)
+            again = run(operator, params, images, grad, case)
+            assert all(torch.equal(a, b) for a, b in zip(again, once, strict=True))
+            for b in (0, 4, 8):
+                one = run(operator, params[b : b + 1], images[b : b + 1], grad[b : b + 1], case)
+                assert all(torch.equal(a[0], c[b]) for a, c in zip(one, once, strict=True))
+        part = (slice(3, 4), slice(None), slice(12, 13), slice(5, 6))
+        pixel = run(operator, params[part], images[part], grad[3:4, 12:13, 5:6], case)
+        assert torch.equal(pixel[0], once[0][3:4, 12:13, 5:6])
+        assert torch.equal(pixel[1], once[1][part])
+    finally:
+        torch.set_num_threads(before)
+
+
+@needs_extension
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last", "sliced"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("components", [None, 2])
+def test_opcheck(components: int | None, dtype: torch.dtype, layout: str) -> None:
+    params, images, grad = make_inputs((2, 3, 3, 4, components, 256, layout), dtype)
+    how = (components or 0, 256, -7.0, BACKENDS.index("cpu"))
+    grad = grad.to(torch.promote_types(dtype, torch.float32))
+    torch.library.opcheck(torch.ops.genfast.logistic_mixture, (params.requires_grad_(), images, *how))
+    torch.library.opcheck(torch.ops.genfast.logistic_mixture_bwd, (grad, params.detach(), images, *how))
+
+
+@needs_extension
+@pytest.mark.slow
+def test_torch_compile_gives_one_graph_and_the_same_numbers() -> None:
+    case = (2, 3, 5, 7, 2, 256, "contiguous")
+    params, images, grad = make_inputs(case, torch.float32)
+
+    def function(p: Tensor, i: Tensor, *rest: object) -> Tensor:
+        return 2 * ops.logistic_mixture(p, i, *rest, backend="cpu")  # type: ignore[arg-type]
+
+    expected = run(function, params, images, grad, case)
+    actual = run(torch.compile(function, fullgraph=True), params, images, grad, case)
+    torch.testing.assert_close(actual, expected)
+
+
+@needs_extension
+def test_cpu_refuses_what_does_not_fit_in_a_sentence() -> None:
+    """The operator itself, for those who call it without the wrapper."""
+    params, images = torch.randn(2, 10, 4, 4), torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    operator, bwd = torch.ops.genfast.logistic_mixture, torch.ops.genfast.logistic_mixture_bwd
+    for call, message in [
+        (lambda: operator(params[:, :9], images, 1, 256, -7.0, 1), "params must have 10 channels, not 9"),
+        (lambda: operator(params, images[:, :2], 1, 256, -7.0, 1), "1 components do not fit 2 channels"),
+        (lambda: operator(params, images.long(), 1, 256, -7.0, 1), "as uint8"),
+        (lambda: operator(params.half(), images, 1, 256, -7.0, 1), "takes float32, float64 or bfloat16"),
+        (lambda: operator(params, images, 1, 256, -7.0, 2), "backend 2 does not run on CPU tensors"),
+        (lambda: bwd(torch.randn(2, 4, 3), params, images, 1, 256, -7.0, 1), "grad must have"),
+    ]:
+        with pytest.raises(RuntimeError, match=message):
+            call()
+
+
+def test_without_the_extension_auto_is_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("genfast.ops.backends.NO_EXTENSION", "the extension is not built")
+    params, images, _ = make_inputs(CASES[2], torch.float32)
+    assert torch.equal(ops.logistic_mixture(params, images, 10), reference(params, images, 10, 256, -7.0))
+    with pytest.raises(RuntimeError, match="The cpu backend is not available here: the extension is not built"):
+        ops.logistic_mixture(params, images, 10, backend="cpu")
+
+
 def test_bad_inputs_are_sentences() -> None:
     params, images = torch.randn(2, 10, 4, 4), torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
     for bad, message in [
@@ -282,7 +379,8 @@ def test_bad_inputs_are_sentences() -> None:
     ]:
         with pytest.raises(ValueError, match=message):
             ops.logistic_mixture(*bad)
-    with pytest.raises(RuntimeError, match="images must hold levels 0 to 3, but hold 7"):
-        ops.logistic_mixture(params, images + 7, 1, 4)
+    for backend in RUNNABLE:
+        with pytest.raises(RuntimeError, match="images must hold levels 0 to 3, but hold 7"):
+            ops.logistic_mixture(params, images + 7, 1, 4, backend=backend)
     with pytest.raises(RuntimeError, match="The triton backend is not available here: "):
         ops.logistic_mixture(params, images, 1, backend="triton")
