@@ -285,8 +285,8 @@ def test_cache_bytes_and_profile() -> None:
     program = CASES[0]
     plan = schedule(program)
     engine = CpuEngine(plan, 2)
-    numbers = sum(count * v.channels for count, v in zip(plan.slot_count, program.values, strict=True))
-    padding = 2 * 64 * len(program.values)  # each value of each team on cache lines of its own
+    numbers = sum(count * v.channels for count, v in zip(plan.slot_count, plan.values, strict=True))
+    padding = 2 * 64 * len(plan.values)  # each value of each team on cache lines of its own
     assert 4 * 10 * numbers <= engine.cache_bytes(10) <= 4 * 10 * numbers + padding
     run = engine.start(request(program, 4), profile=True)
     run.until_row(4)
