@@ -417,9 +417,16 @@ def bad_specifications() -> list[tuple[str, dict[str, Any]]]:
         (("kernels", linear, "head", "reads", 0, "from"), "constant"),
         (("kernels", linear, "head", "reads", 0, "index"), 99),
         (("kernels", linear, "stores"), integers(0)),
-        (("kernels", linear, "stores"), np.array([[99, 3]], np.int32)),
-        (("kernels", linear, "stores"), np.array([[0, 0]], np.int32)),
-        (("kernels", linear, "stores"), np.array([[0, -1]], np.int32)),
+        (("kernels", linear, "stores"), np.array([[0, 3]], np.int32)),
+        (("kernels", linear, "stores"), np.array([[99, 3, 0]], np.int32)),
+        (("kernels", linear, "stores"), np.array([[0, 0, 0]], np.int32)),
+        (("kernels", linear, "stores"), np.array([[0, -1, 0]], np.int32)),
+        (("kernels", linear, "stores"), spec["kernels"][linear]["stores"] + np.array([0, 0, 1], np.int32)),
+        (("kernels", linear, "stores"), spec["kernels"][linear]["stores"] - np.array([0, 0, 1], np.int32)),
+        (("kernels", linear, "part"), integers(0)),
+        (("kernels", linear, "part"), spec["kernels"][linear]["part"] - 1),
+        (("kernels", linear, "part"), spec["kernels"][linear]["part"] + 2**30),
+        (("kernels", linear, "early"), "no"),
         (("kernels", linear, "constants", 0, "which"), integers(0)),
         (("kernels", linear, "constants", 0, "which"), np.full(20, 9, np.int32)),
         (("kernels", linear, "constants", 0, "which"), np.full(20, -1, np.int32)),
@@ -469,13 +476,14 @@ def test_random_damage_to_the_tables_never_crashes() -> None:
         broken = copy.deepcopy(spec)
         tables: list[np.ndarray] = [broken["launches"], broken["draw_tick"], *(v["slot"] for v in broken["values"])]
         for k in broken["kernels"]:
-            tables += [k["order"], k["stores"], *(r["at"] for r in k["reads"]), *(c["which"] for c in k["constants"])]
+            tables += [k["order"], k["part"], k["stores"]]
+            tables += [*(r["at"] for r in k["reads"]), *(c["which"] for c in k["constants"])]
         table = tables[rng.integers(len(tables))].reshape(-1)
         if len(table):
             table[rng.integers(len(table))] += rng.choice([-1, 1, 7, -1000, 2**30])
         try:
             engine = _C.Engine(broken)
-            run_raw(engine, threads=int(rng.integers(1, 4)))
+            run_raw(engine, int(rng.integers(1, 4)), threads=int(rng.integers(1, 4)))
             accepted += 1
         except ValueError:
             pass
