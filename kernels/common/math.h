@@ -1,8 +1,9 @@
 // exp, log, tanh and the logistic function, for a vector of numbers at a time.
 //
 // Largest error against the exact result, over all finite arguments (tests/kernels/test_pointwise.py measures it): exp 1.5
-// units in the last place, tanh 3, sigmoid 3; of doubles exp 1.5, tanh 3, sigmoid 3 (tests/ops/test_row_lstm.py). A result below 2^-125 (doubles: 2^-1020) is 0, so that no
-// subnormal number comes out, which some machines compute with a hundred times slower. exp overflows to infinity; the others
+// units in the last place, tanh 3, sigmoid 3; of doubles exp 1.5, tanh 3, sigmoid 3 (tests/ops/test_row_lstm.py). A result
+// below 2^-125 (doubles: 2^-1020) is 0, so that no subnormal number comes out, which some machines compute with a hundred times
+// slower. exp overflows to infinity; the others
 // are finite for every finite argument. NaN gives NaN, and infinities give the limits. decay and log take only the arguments they
 // name: decay 1.5 units, log 2.5, of floats and of doubles (tests/ops/test_logistic_mixture.py sees their sum).
 //

@@ -339,6 +339,23 @@ def test_torch_compile_gives_one_graph_and_the_same_numbers() -> None:
     torch.testing.assert_close(actual, expected)
 
 
+@pytest.mark.slow
+def test_torch_compile_of_the_reference_is_as_exact_as_the_reference() -> None:
+    """It adds up in another order, so both are compared with float64."""
+    case = (2, 3, 5, 7, 2, 256, "contiguous")
+    params, images, grad = make_inputs(case, torch.float32)
+
+    def function(p: Tensor, i: Tensor, *rest: object) -> Tensor:
+        return 2 * ops.logistic_mixture(p, i, *rest, backend="reference")  # type: ignore[arg-type]
+
+    exact = run(function, params.double(), images, grad.double(), case)
+    eager = run(function, params, images, grad, case)
+    compiled = run(torch.compile(function, fullgraph=True), params, images, grad, case)
+    for truth, one, other in zip(exact, eager, compiled, strict=True):
+        size = torch.finfo(torch.float32).eps * truth.abs().max()
+        assert (other - truth).abs().max() <= 4 * (one - truth).abs().max() + 4 * size
+
+
 @needs_extension
 def test_cpu_refuses_what_does_not_fit_in_a_sentence() -> None:
     """The operator itself, for those who call it without the wrapper."""
