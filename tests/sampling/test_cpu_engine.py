@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -562,6 +562,15 @@ def endless(program: Program) -> Plan:
     return dataclasses.replace(plan, **columns)
 
 
+@pytest.fixture
+def _ctrl_c() -> Iterator[None]:
+    """Ctrl-C works, also where the tests run in the background: there a shell has it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("_ctrl_c")
 @pytest.mark.parametrize(("n", "threads"), [(4, 1), (4, 2), (1, 2)])
 def test_ctrl_c_ends_it_within_a_second(n: int, threads: int) -> None:
     program = CASES[0]
@@ -582,6 +591,7 @@ def test_ctrl_c_ends_it_within_a_second(n: int, threads: int) -> None:
         run.until_row(4)
 
 
+@pytest.mark.usefixtures("_ctrl_c")
 def test_other_python_threads_run_meanwhile_and_cannot_interfere() -> None:
     program = CASES[0]
     run = CpuEngine(endless(program), 1).start(request(program, 2))
