@@ -16,7 +16,7 @@ import numpy as np
 
 from genfast.compiler.plan import Instruction, Kernel
 from genfast.compiler.program import Draw, Linear, Program, Read, Tap, Value, with_reads
-from genfast.compiler.slots import Lives
+from genfast.compiler.slots import NEVER, Lives
 
 GROWTH = 1.25  # the most that packing may make of the memory
 
@@ -41,7 +41,8 @@ def pack(program: Program, kernels: Sequence[Kernel], lives: Sequence[Lives]) ->
             place[v] = first, values[first].channels
             values[first] = replace(values[first], channels=values[first].channels + values[v].channels)
             life = life.joined(lives[v])
-            lives[v] = Lives(np.full_like(lives[v].born, -2), np.full_like(lives[v].dies, -2))
+            never = np.full_like(lives[v].born, NEVER)
+            lives[v] = Lives(never, never)
         lives[first] = life
 
     def moved(read: Read) -> Read:

@@ -115,16 +115,21 @@ def groups(program: Program) -> Iterator[Shared]:
     for steps in layers.values():
         if len(steps) > 1:
             keys = [[key(tap) for tap in step.taps] for step in steps]
-            common = tuple(k for k in keys[0] if all(k in other for other in keys[1:]))
+            common = tuple(k for k in dict.fromkeys(keys[0]) if all(k in other for other in keys[1:]))
             yield Shared(tuple(steps), tuple(program.values[s.out].channels for s in steps), common)
 
 
 def product(out: int, group: Shared) -> Linear:
     """The shared product. It has the biases of those steps that read nothing else."""
-    taps = [{key(tap): tap for tap in step.taps} for step in group.steps]
-    joined = [Tap(taps[0][k].read, np.concatenate([mine[k].weight for mine in taps], 1)) for k in group.common]
+    reads = {key(tap): tap.read for tap in group.steps[0].taps}
+    joined = [Tap(reads[k], np.concatenate([weight(step, k) for step in group.steps], 1)) for k in group.common]
     biases = [bias(step, w, not group.rest(step)) for step, w in zip(group.steps, group.widths, strict=True)]
     return Linear(out, tuple(joined), side_by_side(biases))
+
+
+def weight(step: Linear, which: Key) -> np.ndarray:
+    """The weights of a tap, added up if the step has it several times (where padding repeats a pixel)."""
+    return np.asarray(sum(tap.weight for tap in step.taps if key(tap) == which))
 
 
 def bias(step: Linear, width: int, wanted: bool) -> Constant:

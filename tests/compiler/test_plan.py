@@ -1,5 +1,7 @@
 """What the scheduler makes of a program: shared products, packed caches, slots, parts for threads to compute apart."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from genfast.compiler.evaluate import evaluate
 from genfast.compiler.fuse import fuse
 from genfast.compiler.pack import groups, merged
 from genfast.compiler.plan import Kernel, Plan, kernel_reads
-from genfast.compiler.program import Linear, Program, Read, Tap
+from genfast.compiler.program import Linear, Program, Read, Step, Tap
 from genfast.compiler.share import share_products
 from genfast.compiler.slots import NEVER, Lives
 from genfast.models import PixelCNN, PixelCNNConfig
@@ -41,9 +43,22 @@ def test_shared_products_compute_the_same() -> None:
         ]
         taps = [len(s.taps) for s in before]
         assert [len(s.taps) for s in after] == [taps[0], taps[1] - taps[0], taps[2] - taps[0]]
+    same(program, shared)
+    same(program, share_products(replace(program, steps=tuple(map(with_taps_twice, program.steps)))))
+
+
+def with_taps_twice(step: Step) -> Step:
+    """Half of each tap and then the other half, as where padding repeats a pixel."""
+    if not isinstance(step, Linear):
+        return step
+    halves = tuple(replace(tap, weight=tap.weight * share) for share in (0.25, 0.75) for tap in step.taps)
+    return replace(step, taps=halves)
+
+
+def same(one: Program, other: Program) -> None:
     images = random_levels(SHAPE, 4, 3, 1)
-    for one, other in zip(evaluate(program, images), evaluate(shared, images), strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+    for mine, theirs in zip(evaluate(one, images), evaluate(other, images), strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize(("shape", "hidden"), [(SHAPE, 48), ((1, 5, 4), 50)])
