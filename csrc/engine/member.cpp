@@ -2,7 +2,6 @@
 #include "engine/member.h"
 
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 namespace genfast::engine {
@@ -10,17 +9,9 @@ namespace genfast::engine {
 using Clock = std::chrono::steady_clock;
 
 Member::Member(Run& run, Team& team, int index)
-    : run_(run),
-      p_(team.program),
-      team_(team),
-      cpu_(cpu_kernels()),
-      index_(index),
-      gather_(team.program.gather),
-      scratch_(team.cuts.empty() ? 0 : team.program.scratch + kRowPadding) {
+    : run_(run), p_(team.program), team_(team), cpu_(cpu_kernels()), index_(index), gather_(team.program.gather) {
   rows_.resize(p_.most_rows);
   profile_.kernels.resize(run.options_.profile ? p_.kernels.size() : 0);
-  if (run.options_.poison && !team.cuts.empty())
-    std::fill_n(scratch_.get(), p_.scratch + kRowPadding, std::numeric_limits<float>::quiet_NaN());
 }
 
 // Whether to give up. The caller's thread asks for signals now and then.

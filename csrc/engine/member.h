@@ -86,7 +86,6 @@ class Member {
   const int32_t* cuts_ = nullptr;  // null, or this member computes parts [cuts_[0], cuts_[1]) of the tick all by itself
   uint32_t calls_seen_ = 0;
   Memory<float> gather_;      // taps copied together
-  Memory<float> scratch_;     // for blocks that are its own
   std::vector<float*> rows_;  // [tables][rows of the block]: where each row lies, in the caches if it has a slot there
   Profile profile_;
   std::chrono::steady_clock::time_point lap_, asked_;
@@ -103,6 +102,7 @@ class Team {
 
   const Program& program;
   const int64_t first, images;  // of the batch
+  const int64_t scratch_of_one;  // floats: member m's own part of the scratch begins at m times that; what they share is the first
   Memory<float> caches, scratch;
   std::vector<int64_t> offsets;  // of each value's cache, in floats
   // [ticks + 1]: empty where members share out every block of a tick, or else which parts each computes: [members + 1]

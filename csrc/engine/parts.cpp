@@ -24,7 +24,7 @@ void copy_floats(const float* from, float* to, int64_t n) { std::memcpy(to, from
 }  // namespace
 
 float* Member::at(const Place& place, const Block& block) const {
-  return (cuts_ ? scratch_ : team_.scratch).get() + place.offset * block.rows();
+  return team_.scratch.get() + (cuts_ ? index_ * team_.scratch_of_one : 0) + place.offset * block.rows();
 }
 
 void Member::copy_read(const Read& read, const Block& block, Part part, float* to, int64_t row_stride, bool zeros) const {
@@ -112,7 +112,8 @@ void Member::multiply(const Head& head, const Kernel& kernel, const Block& block
                    .at = head.gathers ? nullptr : rows_.data(),
                    .nothing = head.finite ? p_.zeros.get() : nullptr,
                    .to = to,
-                   .to_column = n0});
+                   .to_column = n0,
+                   .fetch_rows = n0 == columns.first});
   };
   const float* after = next ? weights(*next, columns_of(*next, block).first) : nullptr;
   int64_t begin = columns.first;

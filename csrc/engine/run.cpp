@@ -12,9 +12,9 @@
 
 namespace genfast::engine {
 
-constexpr double kMostOfTheWork = 1.5;  // of an even share, that one member may have
-
 namespace {
+
+constexpr double kMostOfTheWork = 1.5;  // of an even share, that one member may have
 
 // How to cut the parts of a tick among members: evenly by their work. Empty where that leaves one member with so much that they
 // had better share out every block: a meeting for each costs them about as much as a quarter of the work.
@@ -24,7 +24,7 @@ std::vector<int32_t> cut(const std::vector<double>& work, int members) {
   std::vector<int32_t> cuts = {0};
   double done = 0, most = 0, mine = 0;
   for (size_t part = 0; part < work.size(); part++) {
-    // The next member goes on once this part would leave more behind the even share than without it was missing.
+    // The next member begins here if what is done comes nearer to an even share without this part than with it.
     const double share = total * double(cuts.size()) / members;
     if (int(cuts.size()) < members && mine > 0 && done + work[part] - share > share - done) {
       cuts.push_back(int32_t(part));
@@ -43,8 +43,9 @@ Team::Team(Run& run, const Program& p, int64_t first_image, int64_t count, int t
     : program(p),
       first(first_image),
       images(count),
+      scratch_of_one(p.scratch + kRowPadding),
       caches(p.cache_floats(count)),
-      scratch(p.scratch + kRowPadding),
+      scratch(threads * scratch_of_one),
       barrier(threads) {
   int64_t offset = 0;
   for (const Value& v : p.values) {
@@ -53,7 +54,7 @@ Team::Team(Run& run, const Program& p, int64_t first_image, int64_t count, int t
   }
   if (poison) {
     std::fill_n(caches.get(), offset, std::numeric_limits<float>::quiet_NaN());
-    std::fill_n(scratch.get(), p.scratch + kRowPadding, std::numeric_limits<float>::quiet_NaN());
+    std::fill_n(scratch.get(), threads * scratch_of_one, std::numeric_limits<float>::quiet_NaN());
   }
   if (threads > 1)
     for (const std::vector<double>& work : p.part_work) cuts.push_back(cut(work, threads));

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from genfast.compiler.plan import Instruction, Kernel
+from genfast.compiler.plan import Instruction, Kernel, makers
 from genfast.compiler.program import Draw, Linear, Program, Read, Tap, Value, with_reads
 from genfast.compiler.slots import NEVER, Lives
 
@@ -65,7 +65,7 @@ def pack(program: Program, kernels: Sequence[Kernel], lives: Sequence[Lives]) ->
 
 def groups(program: Program, kernels: Sequence[Kernel], lives: Sequence[Lives]) -> list[list[int]]:
     """Values that some product reads at the same places, as far as they can be kept together."""
-    made = {store.value for kernel in kernels for store in kernel.stores}
+    made = makers(kernels)
     group = {v: [v] for v in made}
     life = {v: lives[v] for v in made}  # of the group that begins with v
     for kernel in kernels:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from genfast.compiler.plan import Kernel, kernel_reads
+from genfast.compiler.plan import Kernel, kernel_reads, makers
 
 
 def find_parts(kernels: Sequence[Kernel], ticks: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -20,7 +20,7 @@ def find_parts(kernels: Sequence[Kernel], ticks: Sequence[np.ndarray]) -> list[n
     other in the tick in which both are computed; those of early kernels are no reason.
     """
     first = np.cumsum([0, *map(len, ticks)])
-    maker = {store.value: k for k, kernel in enumerate(kernels) for store in kernel.stores}
+    maker = makers(kernels)
     edges = []  # (reading cells, cells that they read)
     for k, kernel in enumerate(kernels):
         for read in kernel_reads(kernel):

@@ -6,6 +6,7 @@ With ``slope`` s, channel c of pixel (y, x) is drawn at tick (x + s * y) * C + c
 one is a wavefront, in which several rows are under way at once.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,6 +67,11 @@ def kernel_reads(kernel: Kernel) -> list[Read]:
     """Everything a kernel reads from memory."""
     reads = [] if kernel.head is None else list(reads_of(kernel.head))
     return reads + [a for i in kernel.body for a in i.args if isinstance(a, Read)]
+
+
+def makers(kernels: Sequence[Kernel]) -> dict[int, int]:
+    """The kernel that stores each value that one stores."""
+    return {store.value: k for k, kernel in enumerate(kernels) for store in kernel.stores}
 
 
 @dataclass(frozen=True, eq=False)

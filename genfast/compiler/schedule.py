@@ -21,7 +21,7 @@ from genfast.compiler.footprint import gather, latest
 from genfast.compiler.fuse import fuse
 from genfast.compiler.pack import pack
 from genfast.compiler.parts import find_parts
-from genfast.compiler.plan import Kernel, Plan, kernel_reads
+from genfast.compiler.plan import Kernel, Plan, kernel_reads, makers
 from genfast.compiler.program import Linear, Program, walk
 from genfast.compiler.share import share_products
 from genfast.compiler.slots import find_lives
@@ -90,11 +90,6 @@ class Runs:
 
     tick: np.ndarray  # int64 [positions]
     turn: np.ndarray
-
-
-def makers(kernels: Sequence[Kernel]) -> dict[int, int]:
-    """The kernel that stores each value that one stores."""
-    return {store.value: k for k, kernel in enumerate(kernels) for store in kernel.stores}
 
 
 def units(kernels: Sequence[Kernel]) -> list[range]:

@@ -1,6 +1,7 @@
 """Discretized logistic: levels in order, a mean and a scale per sub-pixel."""
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -13,22 +14,50 @@ from genfast.kernels.logistic_mixture.reference import LOWEST_LOG_SCALE, bin_log
 from genfast.likelihoods.base import Likelihood
 from genfast.likelihoods.draw import check_draw_options, check_finite, draw_levels
 
-# Temperature 0 is the limit of small ones, at which float64 still tells all levels apart (see tempered).
+# Temperature 0 is the limit of small ones, at which float64 still tells all levels apart.
 COLDEST = 2.0**-40
 
 
-def check_min_log_scale(value: float) -> None:
-    if not value < math.inf:
-        raise GenfastError(f"min_log_scale must be a number or minus infinity, not {value}.")
+class Logistics(Likelihood):
+    """What likelihoods made of logistics share: a least log-scale, and a temperature that keeps logistics logistic."""
 
+    min_log_scale: float
 
-def tempered(log_scales: Tensor, min_log_scale: float, temperature: float) -> Tensor:
-    """ln(temperature * scale), the scale raised to its least value before.  # float64"""
-    return log_scales.double().clamp(min=max(min_log_scale, LOWEST_LOG_SCALE)) + math.log(temperature)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.min_log_scale < math.inf:
+            raise GenfastError(f"min_log_scale must be a number or minus infinity, not {self.min_log_scale}.")
+
+    def level_logits(self, params: Tensor) -> Tensor:
+        """Parameters [B, ..., (rest)] -> ln P of every level, float64.  # [B, levels, (rest)]"""
+        return self._level_logits(params, 1.0)
+
+    def draw(
+        self,
+        params: Tensor,
+        uniforms: Tensor,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> Tensor:
+        """As ``Likelihood.draw``, except that temperature multiplies the scales: a logistic stays one. Temperature 0 is
+        the limit of small ones: the level nearest to the mean (of a mixture's heaviest component)."""
+        check_draw_options(temperature, top_k, top_p)
+        check_finite(params)
+        logits = self._level_logits(params, temperature or COLDEST)
+        return draw_levels(logits, uniforms, 1.0 if temperature else 0.0, top_k, top_p)
+
+    @abstractmethod
+    def _level_logits(self, params: Tensor, temperature: float) -> Tensor:
+        """``level_logits`` at a temperature above 0."""
+
+    def _tempered(self, log_scales: Tensor, temperature: float) -> Tensor:
+        """ln(temperature * scale), the scale raised to its least value before.  # float64"""
+        return log_scales.double().clamp(min=max(self.min_log_scale, LOWEST_LOG_SCALE)) + math.log(temperature)
 
 
 @dataclass(frozen=True)
-class DiscretizedLogistic(Likelihood):
+class DiscretizedLogistic(Logistics):
     """P(l) = sigmoid((x + h - mean) / s) - sigmoid((x - h - mean) / s), x = 2 l / (levels - 1) - 1,
     h = 1 / (levels - 1): Kingma et al. 2016 (arXiv 1606.04934) and Salimans et al. 2017
     (arXiv 1701.05517), equation 2.
@@ -40,10 +69,6 @@ class DiscretizedLogistic(Likelihood):
     name: ClassVar[str] = "discretized_logistic"
     min_log_scale: float = -7.0
     """Smaller log-scales are raised to this, as in the published code of PixelCNN++; -inf raises none."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_min_log_scale(self.min_log_scale)
 
     @property
     def param_channels(self) -> int:
@@ -62,29 +87,10 @@ class DiscretizedLogistic(Likelihood):
             params.flatten(1, 2), images.to(torch.uint8), levels=self.levels, min_log_scale=self.min_log_scale
         )
 
-    def level_logits(self, params: Tensor) -> Tensor:
-        """[B, 2, ...] -> ln P of every level, float64.  # [B, levels, ...]"""
-        return self._level_logits(params, 1.0)
-
-    def draw(
-        self,
-        params: Tensor,
-        uniforms: Tensor,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-    ) -> Tensor:
-        """As ``Likelihood.draw``, except that temperature multiplies the scales: the logistic stays one. Temperature 0
-        is the level nearest to the mean."""
-        check_draw_options(temperature, top_k, top_p)
-        check_finite(params)
-        logits = self._level_logits(params, temperature or COLDEST)
-        return draw_levels(logits, uniforms, 1.0 if temperature else 0.0, top_k, top_p)
-
     def _level_logits(self, params: Tensor, temperature: float) -> Tensor:
         self._check_params(params)
         means, log_scales = params.double().unsqueeze(1).unbind(2)  # [B, 1, ...]
-        log_scales = tempered(log_scales, self.min_log_scale, temperature)
+        log_scales = self._tempered(log_scales, temperature)
         return bin_log_prob(
             every_level(self.levels, means), means * (self.levels - 1), log_scales, self.levels, -math.inf
         )

@@ -11,20 +11,14 @@ from torch import Tensor
 from genfast import ops
 from genfast.errors import GenfastError
 from genfast.kernels.logistic_mixture.reference import bin_log_prob, mixture, wide
-from genfast.likelihoods.base import Likelihood, check_images
-from genfast.likelihoods.discretized_logistic import (
-    COLDEST,
-    check_min_log_scale,
-    every_level,
-    tempered,
-)
-from genfast.likelihoods.draw import check_draw_options, check_finite, draw_levels
+from genfast.likelihoods.base import check_images
+from genfast.likelihoods.discretized_logistic import Logistics, every_level
 
 NOT_DRAWN = -1  # in the place of a level: this colour is not among the earlier ones
 
 
 @dataclass(frozen=True)
-class LogisticMixture(Likelihood):
+class LogisticMixture(Logistics):
     """ln P(pixel) = ln sum over k of pi_k P_k(r) P_k(g) P_k(b), each a discretized logistic; given k, the mean of green
     moves linearly with red's level, that of blue with red's and green's: Salimans et al. 2017 (arXiv 1701.05517),
     equations 2 and 3. One channel or three.
@@ -53,7 +47,6 @@ class LogisticMixture(Likelihood):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_min_log_scale(self.min_log_scale)
         if self.channels not in (1, 3):
             raise GenfastError(f"A logistic_mixture is for images of 1 or 3 channels, not {self.channels}.")
         if self.components < 1:
@@ -106,24 +99,6 @@ class LogisticMixture(Likelihood):
         )
         return torch.logsumexp(self._log_weights(params) + bins, 1)
 
-    def level_logits(self, params: Tensor) -> Tensor:
-        """[B, rows, K, ...] -> ln P of every level, float64.  # [B, levels, ...]"""
-        return self._level_logits(params, 1.0)
-
-    def draw(
-        self,
-        params: Tensor,
-        uniforms: Tensor,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-    ) -> Tensor:
-        """As ``Likelihood.draw``, with the temperature of the class; params [B, rows, K, ...], uniforms [B, ...]."""
-        check_draw_options(temperature, top_k, top_p)
-        check_finite(params)
-        logits = self._level_logits(params, temperature or COLDEST)
-        return draw_levels(logits, uniforms, 1.0 if temperature else 0.0, top_k, top_p)
-
     def draw_pixels(
         self,
         out: Tensor,
@@ -172,7 +147,7 @@ class LogisticMixture(Likelihood):
         weights = params[:, 0] / temperature
         for row in range(3, self.rows, 3):
             level, mean, log_scale = params[:, row : row + 3].unbind(1)
-            log_scale = tempered(log_scale, self.min_log_scale, temperature).to(params.dtype)
+            log_scale = self._tempered(log_scale, temperature).to(params.dtype)
             seen = bin_log_prob(level.clamp(min=0), mean * (self.levels - 1), log_scale, self.levels, -math.inf)
             weights = weights + torch.where(level == NOT_DRAWN, 0, seen)
         return F.log_softmax(weights, 1)
@@ -182,7 +157,7 @@ class LogisticMixture(Likelihood):
         params = params.double()
         weights = self._log_weights(params, temperature)
         places = params[:, 1] * (self.levels - 1)
-        log_scales = tempered(params[:, 2], self.min_log_scale, temperature)
+        log_scales = self._tempered(params[:, 2], temperature)
         levels = every_level(self.levels, weights[:, :1])
         total = None
         for k in range(self.components):  # one after the other: all at once would hold K times as much

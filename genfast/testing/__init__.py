@@ -2,6 +2,7 @@
 
 from genfast.testing.cases import MASKED_CONV2D_CASES, MaskedConv2dCase
 from genfast.testing.devices import require_cuda
+from genfast.testing.instruction_sets import rerun_on
 from genfast.testing.tolerance import assert_close_to_reference, error_budget, unit_roundoff
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     "assert_close_to_reference",
     "error_budget",
     "require_cuda",
+    "rerun_on",
     "unit_roundoff",
 ]

@@ -252,7 +252,7 @@ GENFAST_INLINE TapGemm<T> columns_of(const TapGemm<T>& g, int64_t n0, int64_t mo
   part.w += n0 / kPanel<T> * g.w_panel;
   part.out += n0;
   part.to_column += n0;
-  part.fetch_rows = n0 == 0;
+  part.fetch_rows = g.fetch_rows && n0 == 0;
   if (g.add == Add::kBias) part.bias += n0;
   part.next = n0 + most < g.columns ? part.w + most / kPanel<T> * g.w_panel : g.next ? g.next : part.w;
   part.columns = g.columns - n0 < most ? g.columns - n0 : most;

@@ -2,9 +2,6 @@
 reference, and the machinery around it."""
 
 import math
-import os
-import subprocess
-import sys
 from decimal import MAX_EMAX, MIN_EMIN, Decimal, localcontext
 from functools import partial
 
@@ -15,7 +12,7 @@ from torch import Tensor
 from genfast import ops
 from genfast.kernels.logistic_mixture.reference import logistic_mixture as reference
 from genfast.ops.backends import BACKENDS, OPERATORS, why_not
-from genfast.testing import assert_close_to_reference
+from genfast.testing import assert_close_to_reference, rerun_on
 from genfast.testing.cases import arrange
 
 RUNNABLE = [b for b in OPERATORS["logistic_mixture"] if b in ("reference", "cpu") and not why_not(b)]
@@ -275,15 +272,7 @@ def test_empty_maps(components: int | None, shape: tuple[int, int, int, int], ba
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", ["generic", "avx2"])
 def test_other_instruction_sets(isa: str) -> None:
-    from genfast import _C
-
-    order = ["generic", "avx2", "avx512"]
-    if order.index(isa) > order.index(_C.best_isa()):
-        pytest.skip(f"this machine has no {isa}")
-    chosen = "cpu and (equal_reference or sum_to_one or extreme or bits)"
-    command = [sys.executable, "-m", "pytest", "-q", __file__, "-k", chosen]
-    run = subprocess.run(command, env={**os.environ, "GENFAST_CPU": isa}, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout[-3000:]
+    rerun_on(isa, __file__, "cpu and (equal_reference or sum_to_one or extreme or bits)")
 
 
 @needs_extension

@@ -1,16 +1,12 @@
 """row_lstm and diagonal_lstm as PyTorch operators: every backend that runs here against the reference, and the
 machinery around it, for each way over the image. Which pixels a scan reads: test_row_lstm.py, test_diagonal_lstm.py."""
 
-import os
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch import Tensor
 
 from genfast.ops.backends import BACKENDS, why_not
-from genfast.testing import assert_close_to_reference
+from genfast.testing import assert_close_to_reference, rerun_on
 from tests.ops.lstm_scans import (
     CASES,
     DIAGONAL,
@@ -107,15 +103,7 @@ def test_maps_in_large_pages(layout: str, scan: Scan) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", ["generic", "avx2"])
 def test_other_instruction_sets(isa: str) -> None:
-    from genfast import _C
-
-    order = ["generic", "avx2", "avx512"]
-    if order.index(isa) > order.index(_C.best_isa()):
-        pytest.skip(f"this machine has no {isa}")
-    chosen = "test_backends_equal_reference or bits or huge"
-    command = [sys.executable, "-m", "pytest", "-q", __file__, "-k", chosen]
-    run = subprocess.run(command, env={**os.environ, "GENFAST_CPU": isa}, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout[-3000:]
+    rerun_on(isa, __file__, "test_backends_equal_reference or bits or huge")
 
 
 @needs_extension

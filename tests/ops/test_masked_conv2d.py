@@ -14,7 +14,7 @@ from genfast import ops
 from genfast.kernels.masked_conv2d.mask import MASK_TYPES, causal_mask
 from genfast.kernels.masked_conv2d.reference import masked_conv2d as reference
 from genfast.ops.backends import BACKENDS, why_not
-from genfast.testing import MASKED_CONV2D_CASES, MaskedConv2dCase, assert_close_to_reference
+from genfast.testing import MASKED_CONV2D_CASES, MaskedConv2dCase, assert_close_to_reference, rerun_on
 
 HOW = (MASK_TYPES.index("B"), 1, BACKENDS.index("cpu"))  # as the schemas take it
 DTYPES = [torch.float32, torch.float64, torch.bfloat16]
@@ -50,14 +50,7 @@ def test_cpu_equals_reference(case: MaskedConv2dCase, dtype: torch.dtype) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", ["generic", "avx2"])
 def test_other_instruction_sets(isa: str) -> None:
-    from genfast import _C
-
-    order = ["generic", "avx2", "avx512"]
-    if order.index(isa) > order.index(_C.best_isa()):
-        pytest.skip(f"this machine has no {isa}")
-    command = [sys.executable, "-m", "pytest", "-q", __file__, "-k", "test_cpu_equals_reference or batch_invariant"]
-    run = subprocess.run(command, env={**os.environ, "GENFAST_CPU": isa}, capture_output=True, text=True)
-    assert run.returncode == 0, run.stdout[-3000:]
+    rerun_on(isa, __file__, "test_cpu_equals_reference or batch_invariant")
 
 
 @needs_extension
