@@ -102,7 +102,7 @@ class Team {
 
   const Program& program;
   const int64_t first, images;  // of the batch
-  const int64_t scratch_of_one;  // floats: member m's own part of the scratch begins at m times that; what they share is the first
+  const int64_t scratch_of_one;  // floats: member m's own scratch begins at m times that; what they share is the first
   Memory<float> caches, scratch;
   std::vector<int64_t> offsets;  // of each value's cache, in floats
   // [ticks + 1]: empty where members share out every block of a tick, or else which parts each computes: [members + 1]
