@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from genfast.cli.flags import DataFlags, RunFlags, parse, seconds
+from genfast.cli.flags import parse, seconds
+from genfast.cli.quality import QualityFlags
 
 if TYPE_CHECKING:
     from genfast.training import Metrics
@@ -21,7 +22,7 @@ Example: genfast evaluate runs/digits --split test"""
 
 
 @dataclass(frozen=True)
-class EvaluateFlags(DataFlags, RunFlags):
+class EvaluateFlags(QualityFlags):
     """What to measure."""
 
     limit: int = 0
@@ -35,33 +36,49 @@ class EvaluateFlags(DataFlags, RunFlags):
 
 
 def main(argv: Sequence[str]) -> None:
-    """Print the likelihood of a data set."""
+    """Print the scores of a data set, and the quality of generated images."""
     flags = parse(EvaluateFlags, argv, "genfast evaluate", DESCRIPTION)
+    from genfast.cli import quality
     from genfast.errors import GenfastError
     from genfast.training import evaluate
     from genfast.training.checkpoint import find_checkpoint, read_config, read_state
 
     if flags.batch_size < 1 or flags.limit < 0:
         raise GenfastError("--batch-size must be at least 1 and --limit at least 0.")
+    compares = flags.compares
     model = flags.load()
     folder = find_checkpoint(flags.run)
-    images = flags.load_images(folder)
-    if flags.limit:
-        images = images.subset(flags.limit)
-    start = time.perf_counter()
-    metrics = evaluate(model, images, flags.batch_size, progress=not flags.json, samples=flags.importance_samples)
-    took = time.perf_counter() - start
+    comparison = quality.prepare(flags, model, folder) if compares else None
     name, step = read_config(folder)["model"]["name"], read_state(folder)["step"]
-    if flags.json:
-        extra = {"model": name, "step": step, "weights": flags.weights, "seconds": took}
-        if flags.importance_samples > 1:
-            extra["importance_samples"] = flags.importance_samples
-        print(json.dumps({**metrics.to_dict(), **extra}, allow_nan=False))
-        return
+    said = {"model": name, "step": step, "weights": flags.weights}
     averaged = "averaged" if flags.weights == "ema" else "last"
-    print(f"{name}, step {step}, {averaged} weights, on {metrics.images} images of {metrics.title}")
-    show(metrics)
-    print(f"  {seconds(took)}, {seconds(took / metrics.images)} per image (± is one standard error of the mean)")
+    heading = f"{name}, step {step}, {averaged} weights"
+    if flags.images is None:  # else it is not about the model
+        images = flags.load_images(folder)
+        if flags.limit:
+            images = images.subset(flags.limit)
+        start = time.perf_counter()
+        metrics = evaluate(model, images, flags.batch_size, progress=not flags.json, samples=flags.importance_samples)
+        took = time.perf_counter() - start
+        said = {**metrics.to_dict(), **said, "seconds": took}
+        if flags.importance_samples > 1:
+            said["importance_samples"] = flags.importance_samples
+        if not flags.json:
+            print(f"{heading}, on {metrics.images} images of {metrics.title}")
+            show(metrics)
+            each = seconds(took / metrics.images)
+            print(f"  {seconds(took)}, {each} per image (± is one standard error of the mean)", flush=True)
+    if comparison is not None:
+        start = time.perf_counter()
+        found, values = comparison.run()
+        took = time.perf_counter() - start
+        said["quality"] = values
+        if not flags.json:
+            print("quality of " + (f"images drawn from {heading}" if flags.images is None else str(flags.images)))
+            quality.show(found, values["classifier_accuracy"])
+            print(f"  {seconds(took)}; wrote {comparison.out}.json")
+    if flags.json:
+        print(json.dumps(said, allow_nan=False))
 
 
 def show(metrics: "Metrics") -> None:
