@@ -192,10 +192,13 @@ def show(found: "Quality", accuracy: float | None) -> None:
         _row("entropy, nats", [f"{modes.entropy:.4f}" for modes in kinds])
         if len(kinds[0].histogram) <= MOST_CLASSES:
             print(f"    generated images of each: {' '.join(str(count) for count in kinds[0].histogram)}")
-    for name, copies in found.copies.items():
-        print(f"  distance to the nearest training image, by {name}")
-        print(f"    median {copies.generated:.4f}, of images that the model never saw {copies.held_out:.4f}")
-        print(f"    nearer than such an image: {copies.closer:.1%} of the time (50% without copying)")
+    if found.copies:
+        print(
+            "  nearest training image: median distance, and how often a generated image is nearer than a held-out one"
+        )
+        _row("", ["generated", "held out", "nearer (copying > 50%)"])
+        for name, copies in found.copies.items():
+            _row(f"by {name}", [f"{copies.generated:.4f}", f"{copies.held_out:.4f}", f"{copies.closer:.1%}"])
 
 
 def _row(name: str, cells: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,8 +62,8 @@ class Quality:
     """What ``assess`` found.
 
     title: of the real images; images: how many of each kind. spaces: one for each feature space. classes: generated,
-    real and noise, as the first space that is a classifier sees them. copies: "pixels" (distances per sub-pixel, root
-    mean square, black to white being 1) and one for each space. pairs: the generated images nearest to a training
+    real and noise, as the first space that is a classifier sees them. copies: by "pixels" (distances per sub-pixel,
+    root mean square, black to white being 1) and by each space. pairs: the generated images nearest to a training
     image, then those, uint8 levels [2 * PAIRS, C, H, W]. The last three are empty or None where not asked for.
     """
 
@@ -128,6 +128,19 @@ def noise_like(real: ImageSet, n: int, seed: int = 0) -> ImageSet:
     return ImageSet("noise", "test", levels, real.levels)
 
 
+def encoder_of(space: FeatureSpace, real: ImageSet) -> Callable[[ImageSet], np.ndarray]:
+    """What turns images into vectors: the space's features, standardised by those of real images where it asks for it.
+
+    A feature that hardly varies among real images is scaled by a hundredth of what is usual, not blown up.
+    """
+    if not space.standard:
+        return space.features
+    seen = space.features(real).astype(np.float64)
+    shift, scale = seen.mean(0), seen.std(0)
+    scale = np.maximum(scale, 0.01 * math.sqrt((scale**2).mean())) + (0 if scale.any() else 1)
+    return lambda images: (space.features(images) - shift) / scale
+
+
 def assess(
     generated: Tensor,
     real: ImageSet,
@@ -161,16 +174,15 @@ def assess(
     if training is not None:
         found["pixels"], pairs = _copies_of_pixels(drawn, reference, training)
     for space in spaces:
-        near = space.features(reference)
-        features = {name: space.features(images) for name, images in columns.items()}
-        results.append(
-            SpaceScores(space.title, space.frechet, {k: compare(f, near, seed) for k, f in features.items()})
-        )
+        encode = encoder_of(space, real)
+        near = encode(reference)
+        vectors = {name: encode(images) for name, images in columns.items()}
+        results.append(SpaceScores(space.title, space.frechet, {k: compare(v, near, seed) for k, v in vectors.items()}))
         if isinstance(space, ClassifierSpace) and not classes:
-            kinds, count = space.classes(near), space.classifier.config.num_classes
-            classes = {name: modes(space.classes(f), kinds, count) for name, f in features.items()}
+            kinds, count = space.classes(reference), space.classifier.config.num_classes
+            classes = {name: modes(space.classes(images), kinds, count) for name, images in columns.items()}
         if training is not None:
-            found[space.title] = copies(features["generated"], near, space.features(training))
+            found[space.short] = copies(vectors["generated"], near, encode(training))
     return Quality(real.title, len(drawn), tuple(results), classes, found, pairs)
 
 

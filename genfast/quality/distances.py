@@ -81,4 +81,4 @@ def nearest(x: Features, y: Features) -> tuple[Tensor, Tensor]:
 def radii(x: Tensor, k: int) -> Tensor:
     """The squared distance of each vector to the k-th nearest of the others.  # float64 [N]"""
     # One more, because a vector is nearest to itself.
-    return torch.cat([part.kthvalue(k + 1, 1).values for _, part in squared_distances(x, x)])
+    return torch.cat([part.topk(k + 1, 1, largest=False).values[:, k] for _, part in squared_distances(x, x)])

@@ -22,7 +22,8 @@ class KernelDistance:
 
 def polynomial_kernel(x: Tensor, y: Tensor) -> Tensor:
     """k(x, y) = (x.y / D + 1)^3.  # [N, D], [M, D] -> [N, M]"""
-    return (x @ y.T / x.shape[1] + 1) ** 3
+    k = x @ y.T / x.shape[1] + 1
+    return k * k * k  # faster than a power
 
 
 def squared_mmd(x: Tensor, y: Tensor) -> float:

@@ -1,28 +1,34 @@
 """Feature spaces: what turns images into the vectors that the measures compare."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genfast.data import ImageSet
 from genfast.errors import GenfastError
 from genfast.models import Classifier
 from genfast.sampling import shades
-from genfast.training.evaluate import evaluate
-from genfast.training.features import image_features
+from genfast.training.evaluate import check_match
 
-INCEPTION_SIZE, INCEPTION_FEATURES = 299, 2048
+BATCH = 200
+INCEPTION_SIZE, INCEPTION_FEATURES, INCEPTION_BATCH = 299, 2048, 50
 
 
 class FeatureSpace(Protocol):
-    """title: in words; frechet: what the Frechet distance is called in this space."""
+    """title: in words; short: in a word; frechet: what the Frechet distance is called in this space.
+
+    standard: whether each feature is to be shifted and scaled so that real images have mean 0 and deviation 1.
+    """
 
     title: str
+    short: str
     frechet: str
+    standard: bool
 
     def features(self, images: ImageSet) -> np.ndarray:
         """The vector of every image.  # float32 [N, D]"""
@@ -30,9 +36,15 @@ class FeatureSpace(Protocol):
 
 
 class ClassifierSpace:
-    """The code of a classifier that was trained on the data: the numbers that its last, linear layer reads."""
+    """What a classifier that was trained on the data sees: every feature map of its encoder, averaged over positions.
+
+    All layers, because the last ones only tell classes apart: to them noise may look like one of the digits, while the
+    first ones know strokes and edges. Of an encoder that is an mlp, the hidden units of every layer.
+    """
 
     frechet = "Frechet distance"
+    short = "classifier"
+    standard = True
 
     def __init__(self, classifier: Classifier, name: str = "a classifier") -> None:
         if not isinstance(classifier, Classifier):
@@ -40,21 +52,41 @@ class ClassifierSpace:
                 f"{name} is a {type(classifier).__name__}, not a classifier: train one with genfast train classifier."
             )
         self.classifier = classifier
-        self.title = f"the {classifier.latent} features of {name}"
+        config = classifier.config
+        count = sum(config.widths[1:]) if config.network == "conv" else config.hidden * config.hidden_layers
+        self.title = f"the {count} feature maps of {name}"
 
     def features(self, images: ImageSet) -> np.ndarray:
         """Raises GenfastError for images of another shape or number of levels."""
-        return image_features(self.classifier, images)
+        return self._each(images, self._activations)
 
-    @torch.no_grad()
-    def classes(self, features: np.ndarray) -> np.ndarray:
-        """The most probable class of each vector.  # int64 [N]"""
-        head = self.classifier.head
-        return head(torch.from_numpy(features).to(head.weight)).argmax(1).cpu().numpy()
+    def classes(self, images: ImageSet) -> np.ndarray:
+        """The most probable class of each image.  # int64 [N]"""
+        return self._each(images, lambda batch: self.classifier(batch).argmax(1))
 
     def accuracy(self, images: ImageSet) -> float | None:
         """The share of labels that are the most probable one; None for images without labels."""
-        return None if images.labels is None else evaluate(self.classifier, images, 500).means["accuracy"].value
+        return None if images.labels is None else float((self.classes(images) == images.labels).mean())
+
+    def _activations(self, images: Tensor) -> Tensor:
+        """levels [B, C, H, W] -> [B, feature maps of all layers]"""
+        x = self.classifier.scale(images)
+        found = []
+        for layer in self.classifier.encoder:
+            x = layer(x)
+            if isinstance(layer, nn.ReLU):
+                found.append(x.flatten(2).mean(2) if x.ndim == 4 else x)
+        return torch.cat(found, 1)
+
+    @torch.no_grad()
+    def _each(self, images: ImageSet, function: Callable[[Tensor], Tensor]) -> np.ndarray:
+        check_match(self.classifier, images, labels=False)
+        device = next(self.classifier.parameters()).device
+        parts = []
+        for start in range(0, len(images), BATCH):
+            batch = images.batch(np.arange(start, min(start + BATCH, len(images))))
+            parts.append(function(batch.to(device)).cpu().numpy())
+        return np.concatenate(parts)
 
 
 class InceptionSpace:
@@ -66,6 +98,8 @@ class InceptionSpace:
     """
 
     frechet = "FID"
+    short = "Inception"
+    standard = False
 
     def __init__(self, path: Path, device: torch.device | str = "cpu") -> None:
         if not path.is_file():
@@ -91,8 +125,8 @@ class InceptionSpace:
                 f"An Inception network sees 1 or 3 channels, and these images have {images.image_shape[0]}."
             )
         parts = []
-        for start in range(0, len(images), 50):
-            batch = images.batch(np.arange(start, min(start + 50, len(images))))
+        for start in range(0, len(images), INCEPTION_BATCH):
+            batch = images.batch(np.arange(start, min(start + INCEPTION_BATCH, len(images))))
             parts.append(self._encode(shades(batch, images.levels).expand(-1, 3, -1, -1)))
         return np.concatenate(parts)
 
