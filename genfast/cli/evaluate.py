@@ -1,4 +1,4 @@
-"""``genfast evaluate``: held-out scores of a trained model."""
+"""``genfast evaluate``: held-out scores of a trained model, and the quality of its images."""
 
 import json
 import time
@@ -18,7 +18,14 @@ nats per image, and in bits per dimension (one number per pixel and colour); low
 the ELBO, its two parts, how much each latent dimension carries, and tighter bounds with --importance-samples. For an
 autoencoder: the squared error. For a classifier: cross-entropy and accuracy.
 
-Example: genfast evaluate runs/digits --split test"""
+With --samples N also the quality of N images that it draws, beside N held-out ones: kernel and Frechet distance,
+precision and recall, density and coverage in the feature space of a classifier that is trained on the same data; the
+classes that are there; and whether training images are repeated. Two floors say what the numbers mean: other real
+images, and noise. Written to quality.json and quality.png in the run folder.
+
+Examples: genfast evaluate runs/digits --split test
+          genfast evaluate runs/vae --samples 5000 --classifier runs/classifier
+          genfast evaluate runs/classifier --images drawn-elsewhere.npz"""
 
 
 @dataclass(frozen=True)

@@ -193,10 +193,9 @@ def show(found: "Quality", accuracy: float | None) -> None:
         if len(kinds[0].histogram) <= MOST_CLASSES:
             print(f"    generated images of each: {' '.join(str(count) for count in kinds[0].histogram)}")
     if found.copies:
-        print(
-            "  nearest training image: median distance, and how often a generated image is nearer than a held-out one"
-        )
-        _row("", ["generated", "held out", "nearer (copying > 50%)"])
+        print("  distance to the nearest training image, its median; a generated one is nearer than a held-out one in")
+        print("  about half of all pairs, and in nearly all where a model repeats its training images")
+        _row("", ["generated", "held out", "nearer"])
         for name, copies in found.copies.items():
             _row(f"by {name}", [f"{copies.generated:.4f}", f"{copies.held_out:.4f}", f"{copies.closer:.1%}"])
 
