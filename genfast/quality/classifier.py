@@ -42,7 +42,7 @@ def classifier_of(
     )  # fmt: skip
     steps = min(MOST_STEPS, max(FEWEST_STEPS, EPOCHS * len(data) // BATCH))
     settings = TrainConfig(
-        max_steps=steps, batch_size=BATCH, learning_rate=2e-3, ema=0.99, eval_every=0, sample_images=0,
+        max_steps=steps, batch_size=BATCH, learning_rate=2e-3, warmup_steps=50, ema=0.99, eval_every=0, sample_images=0,
         checkpoint_every_seconds=0, device="cpu" if device == "cpu" else "auto", num_threads=num_threads,
     )  # fmt: skip
     report(f"training a classifier on {len(data)} images of {data.title}, to be kept in {folder}")

@@ -78,8 +78,8 @@ class RunFolder:
         """Delete what a run writes and nothing else; config.json last, so that a killed deletion can be repeated."""
         for folder in ("checkpoints", "tensorboard", "classifier"):
             shutil.rmtree(self.path / folder, ignore_errors=True)
-        pictures = ("samples-*.png", "reconstructions-*.png", "quality*.png", "curve.png")
-        for pattern in (*pictures, "quality*.json", "metrics.jsonl", "config.json"):
+        written = ("samples-*.png", "reconstructions-*.png", "quality.*", "quality-*.*", "curve.png", "metrics.jsonl")
+        for pattern in (*written, "config.json"):
             for file in self.path.glob(pattern):
                 file.unlink()
 

@@ -14,6 +14,8 @@ from genfast.quality import ClassifierSpace, InceptionSpace, assess, noise_like
 from genfast.quality.assess import encoder_of, halves
 from tests.quality.inception import Asked, Broken, Pooled, Short, scripted
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+
 
 @pytest.fixture(scope="module")
 def digits() -> ImageSet:
