@@ -9,7 +9,7 @@ from torch import Tensor
 from genfast.errors import GenfastError
 
 Features = np.ndarray | Tensor
-BLOCK = 2**23  # distances held at once: 64 MB
+BLOCK = 2**20  # distances held at once: 8 MB; with much more a CPU spends its time on getting pages of memory
 ROUNDING = 1e-12  # |x|^2 + |y|^2 - 2 x.y of equal rows, relative to the first two terms, is far below this
 
 
