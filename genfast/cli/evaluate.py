@@ -33,7 +33,7 @@ class EvaluateFlags(QualityFlags):
     """What to measure."""
 
     limit: int = 0
-    """Only this many images, picked by a fixed shuffle (0: all)."""
+    """Score only this many images, picked by a fixed shuffle (0: all)."""
     importance_samples: int = 1
     """Draws of the latent variable for each image, for a vae: more than 1 adds importance-weighted bounds."""
     batch_size: int = 100
@@ -49,18 +49,24 @@ def main(argv: Sequence[str]) -> None:
     from genfast.errors import GenfastError
     from genfast.training import evaluate
     from genfast.training.checkpoint import find_checkpoint, read_config, read_state
+    from genfast.training.evaluate import has_scores
 
     if flags.batch_size < 1 or flags.limit < 0:
         raise GenfastError("--batch-size must be at least 1 and --limit at least 0.")
     compares = flags.compares
     model = flags.load()
     folder = find_checkpoint(flags.run)
+    scored = has_scores(model) and flags.images is None  # images from elsewhere are not about the model
+    if not scored and not compares:
+        raise GenfastError(
+            f"A {type(model).__name__} gives images no score, it can only be judged by its own: add --samples N."
+        )
     comparison = quality.prepare(flags, model, folder) if compares else None
     name, step = read_config(folder)["model"]["name"], read_state(folder)["step"]
     said = {"model": name, "step": step, "weights": flags.weights}
     averaged = "averaged" if flags.weights == "ema" else "last"
     heading = f"{name}, step {step}, {averaged} weights"
-    if flags.images is None:  # else it is not about the model
+    if scored:
         images = flags.load_images(folder)
         if flags.limit:
             images = images.subset(flags.limit)
