@@ -49,18 +49,15 @@ def main(argv: Sequence[str]) -> None:
     from genfast.errors import GenfastError
     from genfast.training import evaluate
     from genfast.training.checkpoint import find_checkpoint, read_config, read_state
-    from genfast.training.evaluate import has_scores
 
     if flags.batch_size < 1 or flags.limit < 0:
         raise GenfastError("--batch-size must be at least 1 and --limit at least 0.")
     compares = flags.compares
     model = flags.load()
     folder = find_checkpoint(flags.run)
-    scored = has_scores(model) and flags.images is None  # images from elsewhere are not about the model
-    if not scored and not compares:
-        raise GenfastError(
-            f"A {type(model).__name__} gives images no score, it can only be judged by its own: add --samples N."
-        )
+    scored = flags.images is None  # images from elsewhere are not about the model
+    if compares and model.criterion is None:  # nor are held-out ones, where there is no density; it says so if asked
+        scored = False
     comparison = quality.prepare(flags, model, folder) if compares else None
     name, step = read_config(folder)["model"]["name"], read_state(folder)["step"]
     said = {"model": name, "step": step, "weights": flags.weights}

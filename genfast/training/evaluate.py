@@ -42,11 +42,6 @@ def check_match(model: Model, data: ImageSet, labels: bool = True) -> None:
             )
 
 
-def has_scores(model: Model) -> bool:
-    """Whether the model says anything about images it is given; one with an implicit density can only draw."""
-    return type(model).score is not Model.score
-
-
 def labels_of(model: Model, data: ImageSet, indices: np.ndarray) -> Tensor | None:
     """Labels of the chosen images for a model that reads them, else None.  # int64 [B]"""
     if model.num_classes is None or data.labels is None:

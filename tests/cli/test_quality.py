@@ -9,7 +9,7 @@ from PIL import Image
 
 from genfast.cli.main import main
 from genfast.data import load
-from genfast.models import VAE, Model, PixelCNN, PixelCNNConfig
+from genfast.models import VAE, PixelCNN, PixelCNNConfig
 from genfast.quality import classifier
 from genfast.training import save_model
 from tests.cli.test_command_line import refused
@@ -89,13 +89,12 @@ def test_every_family_that_draws(runs, capsys):
 
 def test_a_model_without_a_density(runs, capsys, monkeypatch):
     """One that draws but says nothing about given images shows their quality alone."""
-    monkeypatch.setattr(VAE, "score", Model.score)
+    monkeypatch.setattr(VAE, "criterion", None)
     argv = [runs / "vae", "--samples", 40, "--classifier", runs / "classifier"]
     said = evaluated(capsys, *argv).out
     assert said.startswith("quality of images drawn from vae, step 4")
     values = json.loads(evaluated(capsys, *argv, "--json").out)
     assert set(values) == {"model", "step", "weights", "quality"}
-    refused(capsys, ["evaluate", runs / "vae"], "VAE gives images no score", "--samples N")
 
 
 def test_images_from_elsewhere(runs, tmp_path, capsys):
