@@ -49,7 +49,8 @@ def classifier_of(
     temporary = folder.with_name(f".{folder.name}-{uuid.uuid4().hex[:8]}")
     try:
         train("classifier", config, data, settings, temporary, held_out=held_out, source=source, report=report)
-        temporary.rename(folder)
+        if not folder.exists():  # another process may have been faster, and its classifier is the same
+            temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return _stored(folder, source)
