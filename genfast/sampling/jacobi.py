@@ -64,7 +64,7 @@ def rows(task: Task) -> Iterator[int]:
                 known_here = task.known[active].expand_as(guess)
                 kept = known_here | first_in_order(final[active], guess)
                 condition_here = None if task.condition is None else task.condition[active]
-                params = model(guess, condition=condition_here)
+                params = model(guess.clone(), condition=condition_here)  # it may write into its input
                 task.stats.count(len(active))
                 drawn = task.draw(params, uniforms[active])
 

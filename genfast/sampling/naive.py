@@ -52,7 +52,8 @@ def rows(task: Task) -> Iterator[int]:
                     missing = ~task.known[:, 0, y, x]
                     for c in range(channels):
                         if missing.any():
-                            params = model(images, condition=task.condition)
+                            seen = images.clone()  # a model that writes into its input must not change the image
+                            params = model(seen, condition=task.condition)
                             drawn = task.draw(params[..., c, y, x], uniforms[:, c, y, x])
                             images[:, c, y, x] = torch.where(missing, drawn, images[:, c, y, x])
                             task.stats.count(n)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from genfast.compiler.target import check_description
 from genfast.errors import GenfastError
 from genfast.likelihoods import Likelihood, check_draw_options, check_images, check_layout
 from genfast.models import VAE, ImageModel, Model
@@ -215,6 +216,7 @@ def check_model(model: CausalModel) -> None:
             f"A {type(model).__name__} cannot be sampled: it must be an nn.Module with the attributes likelihood, "
             f"image_shape and levels{' (missing: ' + ', '.join(missing) + ')' if missing else ''}."
         )
+    check_description(model)
 
 
 def check_condition(condition: Tensor, n: int) -> Tensor:
