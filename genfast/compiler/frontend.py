@@ -8,6 +8,7 @@ The batch has two images, so that images that mix are seen. Operators without a 
 are traced through their decomposition; all others become opaque, and are refused only if an output needs them.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -250,6 +251,10 @@ class Tracer(TorchDispatchMode):
             stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
             torch.backends.mha.set_fastpath_enabled(False)
             stack.enter_context(torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH))
+            if (
+                "torch._dynamo" in sys.modules
+            ):  # compiled modules run as they are written; they cannot be watched inside
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(Checks(self))
             stack.enter_context(self)
             yield self

@@ -58,7 +58,7 @@ def check_description(model: Any) -> None:
             f"The model's likelihood must be a Likelihood, as make_likelihood('categorical', {shape[0]}, {levels}) "
             f"makes one, not a {found}."
         )
-    if (likelihood.channels, likelihood.levels) != (shape[0], levels):
+    if (likelihood.channels, likelihood.levels) != (shape[0], levels) or not isinstance(levels, int):
         raise GenfastError(
             f"The model's images have {shape[0]} channels and {levels} levels, but its likelihood is for "
             f"{likelihood.channels} channels and {likelihood.levels} levels: make these agree."

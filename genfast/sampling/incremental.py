@@ -147,9 +147,13 @@ def fingerprint(model: CausalModel) -> list[Any]:
     """Changes when the numbers in the weights do, whoever changed them and however, and with nothing else.
 
     A forward pass that masks its weights in place leaves the same numbers, in the same memory or in other. Costs one
-    checksum of all weights a call: half a millisecond for a million of them. Lazy layers have none before they have run.
+    checksum of all weights a call, 2 ms for a million of them. Lazy layers have none before they have run.
     """
+
+    def bytes_of(t: Tensor) -> memoryview:
+        return memoryview(t.reshape(-1).view(torch.uint8).cpu().numpy())
+
     assert isinstance(model, torch.nn.Module)
     weights = [t.detach() for t in [*model.parameters(), *model.buffers()] if not is_lazy(t)]
     dense = [t.to_dense() if t.layout != torch.strided else t for t in weights]
-    return [(tuple(t.shape), zlib.crc32(t.reshape(-1).view(torch.uint8).cpu().numpy())) for t in dense]
+    return [(tuple(t.shape), zlib.crc32(bytes_of(t))) for t in dense]

@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genfast.compiler import check_causality
-from genfast.errors import GenfastError
+from genfast.errors import GenfastError, NotCausal
 from genfast.likelihoods import Categorical, make_likelihood
 from genfast.sampling import compile_sampler, incremental, naive
+from tests.compiler.networks_inputs import ColourConv
 from tests.compiler.networks_masks import DataMask
 from tests.compiler.pattern import causal_mask
 
@@ -132,6 +133,7 @@ def described(**attributes: Any) -> nn.Module:
         (lambda: described(levels=8), r"images have 1 channels and 8 levels, but its likelihood is for 1 .* and 4"),
         (lambda: described(levels=0), "0 levels"),
         (lambda: described(levels=None), "None levels"),
+        (lambda: described(levels=4.0), "4.0 levels"),
         (lambda: described(image_shape=(3, 4, 5)), "3 channels"),
         (lambda: described(image_shape=None), "three positive numbers .* not None"),
         (lambda: described(image_shape=(4, 5)), "three positive numbers"),
@@ -161,3 +163,28 @@ def test_weights_that_are_not_finite(number: float) -> None:
     model.out.weight.data[0, 0] = number
     with pytest.raises(GenfastError, match="weights are finite"):
         compile_sampler(model).sample(2)
+
+
+def test_compiled_modules_are_watched_as_they_are_written() -> None:
+    """torch.compile's wrapper; its compiler is told to stand aside."""
+    model = Stack()
+    model.out = torch.compile(model.out, backend="eager")  # type: ignore[assignment]
+    agree(model)
+
+
+def test_colours_in_another_order_than_the_weights_take_them() -> None:
+    """Logits that belong to R, G, B in turn, read as all of R first: the layer that made them is named, and why."""
+
+    class Turned(Stack):
+        def __init__(self) -> None:
+            super().__init__()
+            self.image_shape, self.levels = (3, 3, 3), 2
+            self.likelihood = make_likelihood("categorical", 3, 2)
+            self.first, self.out = ColourConv("A", True, 3, 6, 3), ColourConv("B", True, 6, 6, 1)
+            self.head = self.likelihood.unpack
+
+    with pytest.raises(NotCausal, match=r"layer out is the first .* which of its channels belong to which colour"):
+        compile_sampler(Turned(), "eager")
+    right = Turned()
+    right.head = lambda x: x.unflatten(1, (2, 3))
+    agree(right)
