@@ -28,7 +28,7 @@ from genfast.compiler.program import (
     Step,
     with_reads,
 )
-from genfast.compiler.target import Target
+from genfast.compiler.target import Target, ask
 from genfast.errors import GenfastError, NotSupported
 
 HANDLER_MODULES = (contraction, elementwise, movement, recurrence, reduction)  # importing them registers their handlers
@@ -82,21 +82,8 @@ def random_images(target: Target, seed: int, batch: int = 2) -> Tensor:
 
 
 def forward(target: Target, images: Tensor, conditions: Sequence[Tensor]) -> Tensor:
-    """The module's parameters for two images, of which it gets a copy: it may write into what it is given.
-
-    Raises GenfastError where the module itself fails.
-    """
-    try:
-        out = target.forward(images.clone(), *(c.clone() for c in conditions))
-    except GenfastError:
-        raise
-    except Exception as error:
-        hint = (
-            "" if conditions or "NoneType" not in str(error) else " (if it needs a condition, give an example of one)"
-        )
-        raise GenfastError(
-            f"The module's forward pass fails on two images {list(images.shape)}: {type(error).__name__}: {error}{hint}"
-        ) from error
+    """The module's parameters for two images. Raises GenfastError where the module itself fails."""
+    out = ask(target.forward, images, *conditions)
     shape = target.image_shape
     if not isinstance(out, Tensor) or out.dim() < 4 or tuple(out.shape[-3:]) != shape or out.shape[0] != 2:
         found = list(out.shape) if isinstance(out, Tensor) else type(out).__name__

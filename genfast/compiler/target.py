@@ -46,6 +46,33 @@ def model_target(model: Any, condition: Tensor | None = None) -> Target:
     return Target(model, forward, shape, model.levels, model.likelihood.name, examples)
 
 
+def ask(forward: Forward, images: Tensor, *conditions: Tensor) -> Tensor:
+    """What a module's forward gives for a copy of the images: it may write into what it is given.
+
+    Raises GenfastError where the module itself fails.
+    """
+    try:
+        return forward(images.clone(), *conditions)
+    except GenfastError:
+        raise
+    except Exception as error:
+        many = "two images" if len(images) == 2 else f"{len(images)} images"
+        shapes = "".join(f" and a condition {list(c.shape)} of {c.dtype}" for c in conditions)
+        hint = (
+            "" if conditions or "NoneType" not in str(error) else " (if it needs a condition, give an example of one)"
+        )
+        raise GenfastError(
+            f"The module's forward pass fails on {many} {list(images.shape)}{shapes}: "
+            f"{type(error).__name__}: {error}{hint}"
+        ) from error
+
+
+def ask_model(model: Any, images: Tensor, condition: Tensor | None) -> Tensor:
+    """As ``ask``, of a model that takes its condition by name."""
+    given = () if condition is None else (condition,)
+    return ask(lambda x, *c: model(x, condition=c[0] if c else None), images, *given)
+
+
 def check_description(model: Any) -> None:
     """Raises GenfastError unless image_shape, levels and likelihood fit each other and the weights hold numbers."""
     shape, levels, likelihood = model.image_shape, model.levels, model.likelihood

@@ -223,6 +223,8 @@ def check_condition(condition: Tensor, n: int) -> Tensor:
     """Raises GenfastError unless there is one condition for each of n images."""
     if not isinstance(condition, Tensor):
         raise GenfastError(f"The condition must be a tensor with one row per image, not {type(condition).__name__}.")
+    if condition.layout != torch.strided:
+        raise GenfastError(f"The condition must be a dense tensor, not {condition.layout}: use condition.to_dense().")
     if condition.ndim == 0 or condition.shape[0] != n:
         rows = condition.shape[0] if condition.ndim else "no"
         raise GenfastError(f"The condition has {rows} rows for {n} images: give one row per image.")

@@ -188,3 +188,50 @@ def test_colours_in_another_order_than_the_weights_take_them() -> None:
     right = Turned()
     right.head = lambda x: x.unflatten(1, (2, 3))
     agree(right)
+
+
+class Conditional(Stack):
+    """Labels 0 to 2, or vectors of 3, added to the features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.labels, self.vectors = nn.Embedding(3, 6), nn.Linear(3, 6)
+
+    def forward(self, images: Tensor, condition: Tensor | None = None) -> Any:
+        assert condition is not None
+        shift = self.vectors(condition) if condition.is_floating_point() else self.labels(condition)
+        return self.head(self.out(torch.relu(self.first(images.float()) + shift[:, :, None, None])))
+
+
+@pytest.mark.parametrize("engine", ["naive", "jacobi", "eager"])
+def test_conditions_that_the_module_cannot_take(engine: str) -> None:
+    model, labels = Conditional(), torch.tensor([1, 2])
+    sampler = compile_sampler(model, engine, condition=labels)
+    assert torch.equal(sampler.sample(2, condition=labels), naive.sample(model, 2, condition=labels))
+    loop = engine in ("naive", "jacobi")
+    for bad, sentence in [
+        (
+            torch.tensor([1, 3]),
+            "fails on two images .* a condition .*IndexError" if loop else "holds 3, but layer labels",
+        ),
+        (torch.tensor([-1, 2]), "IndexError" if loop else "holds -1, but layer labels takes 0 to 2"),
+        (torch.ones(2, 4), r"fails on two images \[2, 1, 4, 5\] and a condition \[2, 4\] of torch.float32"),
+        (torch.ones(2, 3).to_sparse(), "must be a dense tensor"),
+        (torch.ones(3, 3), "one row per image"),
+    ]:
+        with pytest.raises(GenfastError, match=sentence):
+            sampler.sample(2, condition=bad)
+
+
+class Past(nn.Conv2d):
+    """A layer that is called past its hooks."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return self.forward(x)
+
+
+def test_a_layer_without_hooks_is_named_by_its_weights() -> None:
+    model = Stack()
+    model.first = Past(1, 6, 3, padding=1)
+    with pytest.raises(NotCausal, match="layer first is the first on the way that looks ahead"):
+        compile_sampler(model, "eager")
