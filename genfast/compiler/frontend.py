@@ -265,7 +265,7 @@ class Tracer(TorchDispatchMode):
             stack.enter_context(torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH))
             if (
                 "torch._dynamo" in sys.modules
-            ):  # compiled modules run as they are written; they cannot be watched inside
+            ):  # compiled modules cannot be watched inside: they run as they are written
                 stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(Checks(self))
             stack.enter_context(self)

@@ -102,7 +102,8 @@ class Sampler:
         self.last_log_prob: Tensor | None = None
         self._compiled: dict[incremental.Signature, Compiled] = {}  # by the kind of condition
         self._examples: dict[incremental.Signature, Tensor | None] = {}
-        self._fingerprint: list[tuple[int, int, float]] = []
+        self._marks: list[tuple[int, int, float]] = []  # cheap to compare; where they differ, the fingerprint decides
+        self._fingerprint: list[tuple[torch.Size, int]] = []
         self.engine = self._choose(engine, condition if condition is not None else example_condition(model))
         self.stats = Stats(engine=self.engine)
 
@@ -170,11 +171,15 @@ class Sampler:
         return self._compiled[key]
 
     def _refresh(self) -> None:
+        marks = incremental.marks(self.model)
+        if marks == self._marks:
+            return
         now = incremental.fingerprint(self.model)
         if now != self._fingerprint:
             for key, example in self._examples.items():
                 self._compiled[key] = self._compile_anew(example)
             self._fingerprint = now
+        self._marks = incremental.marks(self.model)  # again: a model may mask its weights while it is compiled
 
     def _compile_anew(self, condition: Tensor | None) -> Compiled:
         return incremental.compile_model(self.model, self.engine, self.threads, condition, self.precision)
