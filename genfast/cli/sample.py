@@ -35,27 +35,21 @@ def main(argv: Sequence[str]) -> None:
     flags = parse(SampleFlags, argv, "genfast sample", DESCRIPTION)
     from genfast.cli.pictures import appearing, check_output
     from genfast.models import ImageModel, PriorPainter
-    from genfast.sampling import LatentSampler, Sampler, compile_sampler, save_images, shades
+    from genfast.sampling import LatentSampler, Sampler, save_images, shades
+    from genfast.sampling.choose import sampler_of
 
     model = flags.load()
-    sampler: Sampler | LatentSampler
     if isinstance(model, PriorPainter):
         kind = type(model).__name__
         if flags.engine != "auto":
             raise GenfastError(f"A {kind} draws all pixels at once: leave out --engine.")
         if flags.out.suffix.lower() == ".gif":
             raise GenfastError(f"A {kind} draws all pixels at once, so none appear one by one: write a .png or .npz.")
-        sampler = LatentSampler(model)
-    elif isinstance(model, ImageModel):
-        if flags.mean:
-            raise GenfastError("--mean is for models with a latent variable; try --temperature 0.")
-        sampler = compile_sampler(model, flags.engine)
+    elif isinstance(model, ImageModel) and flags.mean:
+        raise GenfastError("--mean is for models with a latent variable; try --temperature 0.")
+    sampler = sampler_of(model, flags.engine)
+    if isinstance(sampler, Sampler):
         flags.explain(sampler)
-    else:
-        raise GenfastError(
-            f"A {type(model).__name__} is not a distribution over images, so there is nothing to draw: "
-            "use a vae, a gan, or a model that draws pixel by pixel."
-        )
     check_output(flags.out, model.image_shape[0])
     condition = flags.conditions(model, flags.count)
     start = time.perf_counter()

@@ -1,9 +1,7 @@
 """The sampler that suits a model, whatever its family."""
 
-from typing import Any
-
 from genfast.errors import GenfastError
-from genfast.models import Autoencoder, Classifier, ImageModel, Model
+from genfast.models import ImageModel, Model, PriorPainter
 from genfast.sampling.latent import LatentSampler
 from genfast.sampling.sampler import Sampler, compile_sampler
 
@@ -15,10 +13,9 @@ def sampler_of(model: Model, engine: str = "auto") -> Sampler | LatentSampler:
     """
     if isinstance(model, ImageModel):
         return compile_sampler(model, engine)
-    if isinstance(model, Autoencoder | Classifier):
-        raise GenfastError(
-            f"A {type(model).__name__} is not a distribution over images, so there is nothing to draw: "
-            "use a vae, or a model that draws pixel by pixel."
-        )
-    with_prior: Any = model  # or LatentSampler refuses it
-    return LatentSampler(with_prior)
+    if isinstance(model, PriorPainter):
+        return LatentSampler(model)
+    raise GenfastError(
+        f"A {type(model).__name__} is not a distribution over images, so there is nothing to draw: "
+        "use a vae, a gan, or a model that draws pixel by pixel."
+    )
