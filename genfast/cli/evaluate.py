@@ -23,9 +23,9 @@ precision and recall, density and coverage in the feature space of a classifier 
 classes that are there; and whether training images are repeated. Two floors say what the numbers mean: other real
 images, and noise. Written to quality.json and quality.png in the run folder.
 
-Examples: genfast evaluate runs/digits --split test
-          genfast evaluate runs/vae --samples 5000 --classifier runs/classifier
-          genfast evaluate runs/classifier --images drawn-elsewhere.npz"""
+Example: genfast evaluate runs/digits --split test
+         genfast evaluate runs/vae --samples 5000 --classifier runs/classifier
+         genfast evaluate runs/classifier --images drawn-elsewhere.npz"""
 
 
 @dataclass(frozen=True)

@@ -41,13 +41,13 @@ def main(argv: Sequence[str]) -> None:
     model = flags.load()
     if isinstance(model, PriorPainter):
         kind = type(model).__name__
-        if flags.engine != "auto":
-            raise GenfastError(f"A {kind} draws all pixels at once: leave out --engine.")
+        if flags.engine != "auto" or flags.precision != "float32":
+            raise GenfastError(f"A {kind} draws all pixels at once: leave out --engine and --precision.")
         if flags.out.suffix.lower() == ".gif":
             raise GenfastError(f"A {kind} draws all pixels at once, so none appear one by one: write a .png or .npz.")
     elif isinstance(model, ImageModel) and flags.mean:
         raise GenfastError("--mean is for models with a latent variable; try --temperature 0.")
-    sampler = sampler_of(model, flags.engine)
+    sampler = sampler_of(model, flags.engine, flags.precision)
     if isinstance(sampler, Sampler):
         flags.explain(sampler)
     check_output(flags.out, model.image_shape[0])

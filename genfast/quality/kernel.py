@@ -15,7 +15,8 @@ ROWS = 128  # of the kernel's matrix at a time
 
 @dataclass(frozen=True)
 class KernelDistance:
-    """value: the mean over subsets; standard_error: of the value; spread: standard deviation over the subsets."""
+    """value: the mean over subsets; standard_error: of the value; spread: standard deviation over the subsets, which is
+    what others print beside a KID."""
 
     value: float
     standard_error: float

@@ -6,13 +6,13 @@ from genfast.sampling.latent import LatentSampler
 from genfast.sampling.sampler import Sampler, compile_sampler
 
 
-def sampler_of(model: Model, engine: str = "auto") -> Sampler | LatentSampler:
-    """A sampler that draws pixel by pixel with ``engine``, or one that draws a latent variable and then all pixels.
+def sampler_of(model: Model, engine: str = "auto", precision: str = "float32") -> Sampler | LatentSampler:
+    """A sampler that draws pixel by pixel, by ``compile_sampler``, or one that draws a latent variable and then all pixels.
 
     Raises GenfastError for a model that is no distribution over images.
     """
     if isinstance(model, ImageModel):
-        return compile_sampler(model, engine)
+        return compile_sampler(model, engine, precision=precision)
     if isinstance(model, PriorPainter):
         return LatentSampler(model)
     raise GenfastError(
