@@ -41,15 +41,15 @@ def main(argv: Sequence[str]) -> None:
     sampler: Sampler | LatentSampler
     if isinstance(model, PriorPainter):
         kind = type(model).__name__
-        if flags.engine != "auto":
-            raise GenfastError(f"A {kind} draws all pixels at once: leave out --engine.")
+        if flags.engine != "auto" or flags.precision != "float32":
+            raise GenfastError(f"A {kind} draws all pixels at once: leave out --engine and --precision.")
         if flags.out.suffix.lower() == ".gif":
             raise GenfastError(f"A {kind} draws all pixels at once, so none appear one by one: write a .png or .npz.")
         sampler = LatentSampler(model)
     elif isinstance(model, ImageModel):
         if flags.mean:
             raise GenfastError("--mean is for models with a latent variable; try --temperature 0.")
-        sampler = compile_sampler(model, flags.engine)
+        sampler = compile_sampler(model, flags.engine, precision=flags.precision)
         flags.explain(sampler)
     else:
         raise GenfastError(
