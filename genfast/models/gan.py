@@ -89,9 +89,9 @@ class GAN(Model, PriorPainter):
         x = self.scale(images)
         return self.discriminator(x, self.encode_condition(condition, x))
 
-    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        """G(z), as ``decode``."""
-        return self.decode(z, condition)
+    def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
+        """As every model, from images: ``judge``.  # [B]"""
+        return self.judge(images, condition)
 
     # ---- what it is for ----
 

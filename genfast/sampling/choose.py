@@ -7,9 +7,10 @@ from genfast.sampling.sampler import Sampler, compile_sampler
 
 
 def sampler_of(model: Model, engine: str = "auto", precision: str = "float32") -> Sampler | LatentSampler:
-    """A sampler that draws pixel by pixel, by ``compile_sampler``, or one that draws a latent variable and then all pixels.
+    """A sampler that draws pixel by pixel, by ``compile_sampler``, or a latent variable and then all pixels at once.
 
-    Raises GenfastError for a model that is no distribution over images.
+    engine, precision: see compile_sampler; a LatentSampler has no use for them. Raises GenfastError for a model that is
+    no distribution over images.
     """
     if isinstance(model, ImageModel):
         return compile_sampler(model, engine, precision=precision)

@@ -68,9 +68,8 @@ def test_sngan_is_the_network_of_the_paper() -> None:
     model = GAN(PRESETS["cifar10"])
 
     def layers(part: torch.nn.Module, kind: type) -> list[tuple[int, ...]]:
-        return [
-            (m.in_channels, m.out_channels, m.kernel_size[0], m.stride[0]) for m in part.modules() if isinstance(m, kind)
-        ]  # fmt: skip
+        found = [m for m in part.modules() if isinstance(m, kind)]
+        return [(m.in_channels, m.out_channels, m.kernel_size[0], m.stride[0]) for m in found]
 
     ups = [(512, 256, 4, 2), (256, 128, 4, 2), (128, 64, 4, 2)]
     assert layers(model.generator, torch.nn.ConvTranspose2d) == ups
