@@ -27,34 +27,29 @@ class SampleFlags(DrawFlags):
     out: Output = Path("samples.png")
     """File to write: .png, .gif (of models that draw pixel by pixel) or .npz."""
     mean: bool = False
-    """For a vae: show the mean image given the latent variable, in 256 shades, instead of drawing each pixel."""
+    """For a vae or a gan: show the mean image given the latent variable, in 256 shades, instead of whole levels."""
 
 
 def main(argv: Sequence[str]) -> None:
     """Draw images and write them."""
     flags = parse(SampleFlags, argv, "genfast sample", DESCRIPTION)
     from genfast.cli.pictures import appearing, check_output
-    from genfast.models import VAE, ImageModel
-    from genfast.sampling import LatentSampler, Sampler, compile_sampler, save_images, shades
+    from genfast.models import ImageModel, PriorPainter
+    from genfast.sampling import LatentSampler, Sampler, save_images, shades
+    from genfast.sampling.choose import sampler_of
 
     model = flags.load()
-    sampler: Sampler | LatentSampler
-    if isinstance(model, VAE):
+    if isinstance(model, PriorPainter):
+        kind = type(model).__name__
         if flags.engine != "auto" or flags.precision != "float32":
-            raise GenfastError("A vae draws all pixels at once: leave out --engine and --precision.")
+            raise GenfastError(f"A {kind} draws all pixels at once: leave out --engine and --precision.")
         if flags.out.suffix.lower() == ".gif":
-            raise GenfastError("A vae draws all pixels at once, so none appear one by one: write a .png or .npz.")
-        sampler = LatentSampler(model)
-    elif isinstance(model, ImageModel):
-        if flags.mean:
-            raise GenfastError("--mean is for models with a latent variable; try --temperature 0.")
-        sampler = compile_sampler(model, flags.engine, precision=flags.precision)
+            raise GenfastError(f"A {kind} draws all pixels at once, so none appear one by one: write a .png or .npz.")
+    elif isinstance(model, ImageModel) and flags.mean:
+        raise GenfastError("--mean is for models with a latent variable; try --temperature 0.")
+    sampler = sampler_of(model, flags.engine, flags.precision)
+    if isinstance(sampler, Sampler):
         flags.explain(sampler)
-    else:
-        raise GenfastError(
-            f"A {type(model).__name__} is not a distribution over images, so there is nothing to draw: "
-            "use a vae, or a model that draws pixel by pixel."
-        )
     check_output(flags.out, model.image_shape[0])
     condition = flags.conditions(model, flags.count)
     start = time.perf_counter()

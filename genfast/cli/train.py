@@ -171,7 +171,10 @@ def main(argv: Sequence[str]) -> None:
         raise KeyboardInterrupt("the same command with --resume continues from the last checkpoint") from None
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
-    say(f"done: step {result.step}, {result.held_out}")
+    say(f"done: step {result.step}" + (f", {result.held_out}" if result.held_out else ""))
     verb = "features" if model_name in ("autoencoder", "classifier") else "sample"
     out = "features.npz" if verb == "features" else "samples.png"
-    say(f"the run is in {flags.out}; next: genfast evaluate {flags.out}, genfast {verb} {flags.out} -o {out}")
+    first = f"genfast evaluate {flags.out}"
+    if result.model.criterion is None:
+        first = f"genfast explore {flags.out}"
+    say(f"the run is in {flags.out}; next: {first}, genfast {verb} {flags.out} -o {out}")

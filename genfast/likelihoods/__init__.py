@@ -1,7 +1,7 @@
 """Likelihoods: what the numbers at the end of a network say about the levels of an image."""
 
 from genfast.errors import GenfastError
-from genfast.likelihoods.base import Likelihood, bits_per_dim, check_images, check_layout
+from genfast.likelihoods.base import Likelihood, bits_per_dim, check_images, check_layout, is_trusted, trusted
 from genfast.likelihoods.bernoulli import Bernoulli
 from genfast.likelihoods.categorical import Categorical
 from genfast.likelihoods.discretized_logistic import DiscretizedLogistic
@@ -21,7 +21,9 @@ __all__ = [
     "check_images",
     "check_layout",
     "draw_levels",
+    "is_trusted",
     "make_likelihood",
+    "trusted",
 ]
 
 

@@ -2,6 +2,9 @@
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
@@ -29,13 +32,35 @@ def check_layout(images: Tensor, image_shape: tuple[int, ...]) -> None:
         raise GenfastError(f"Images must have the shape [B, {expected}], not {list(images.shape)}.")
 
 
+_trusted = ContextVar("_trusted", default=False)
+
+
+@contextmanager
+def trusted() -> Iterator[None]:
+    """Within, the values of images and labels are taken to be in range: on a GPU a look at them is a wait for it.
+
+    For training, whose images were checked when they were loaded.
+    """
+    token = _trusted.set(True)
+    try:
+        yield
+    finally:
+        _trusted.reset(token)
+
+
+def is_trusted() -> bool:
+    """Whether values need no check."""
+    return _trusted.get()
+
+
 def check_images(images: Tensor, image_shape: tuple[int, ...], levels: int) -> None:
     """Raises GenfastError unless images are uint8 or int64 levels 0 .. levels - 1 of shape [B, *image_shape].
 
-    Costs a look at every value (and on a GPU a wait for it), except for uint8 images of 256 levels.
+    Costs a look at every value (and on a GPU a wait for it), except for uint8 images of 256 levels and where
+    they are ``trusted``.
     """
     check_layout(images, image_shape)
-    if images.numel() == 0 or (images.dtype == torch.uint8 and levels == 256):
+    if images.numel() == 0 or is_trusted() or (images.dtype == torch.uint8 and levels == 256):
         return
     low, high = (int(v) for v in images.aminmax())
     if low < 0 or high >= levels:

@@ -3,7 +3,8 @@
 from genfast.models.autoencoder import Autoencoder, AutoencoderConfig
 from genfast.models.base import ImageConfig, ImageModel, Model, ModelConfig
 from genfast.models.classifier import Classifier, ClassifierConfig
-from genfast.models.coder import Coder, CoderConfig, Painter
+from genfast.models.coder import Coder, CoderConfig, Painter, PriorPainter, Reconstructor
+from genfast.models.gan import GAN, GANConfig
 from genfast.models.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
 from genfast.models.pixelcnn import PixelCNN, PixelCNNConfig
 from genfast.models.pixelrnn import PixelRNN, PixelRNNConfig
@@ -11,6 +12,7 @@ from genfast.models.registry import MODELS, ModelEntry, build_model, config_from
 from genfast.models.vae import VAE, VAEConfig
 
 __all__ = [
+    "GAN",
     "MODELS",
     "VAE",
     "Autoencoder",
@@ -19,6 +21,7 @@ __all__ = [
     "ClassifierConfig",
     "Coder",
     "CoderConfig",
+    "GANConfig",
     "GatedPixelCNN",
     "GatedPixelCNNConfig",
     "ImageConfig",
@@ -31,6 +34,8 @@ __all__ = [
     "PixelCNNConfig",
     "PixelRNN",
     "PixelRNNConfig",
+    "PriorPainter",
+    "Reconstructor",
     "VAEConfig",
     "build_model",
     "config_from_dict",

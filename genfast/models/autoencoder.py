@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from genfast.errors import GenfastError
 from genfast.models.base import Model
-from genfast.models.coder import CoderConfig, Decoder, Encoder, Painter
+from genfast.models.coder import CoderConfig, Decoder, Encoder, Reconstructor
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class AutoencoderConfig(CoderConfig):
     """Size of an autoencoder."""
 
 
-class Autoencoder(Model, Painter):
+class Autoencoder(Model, Reconstructor):
     """Image -> code -> image, trained to make the squared error small. Its point is the code, not a distribution."""
 
     criterion = "squared_error"

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from genfast.errors import GenfastError
-from genfast.likelihoods import Likelihood, bits_per_dim, check_images, make_likelihood
+from genfast.likelihoods import Likelihood, bits_per_dim, check_images, is_trusted, make_likelihood
 
 LikelihoodName = Literal["auto", "bernoulli", "categorical"]
 
@@ -77,14 +77,20 @@ class Model(nn.Module):
     """What the training loop, the evaluation and the command line ask of every model, whatever its family.
 
     A family writes ``training_loss`` and ``score``; the loop, its checkpoints, averages and run folders are the same
-    for all. Parameters whose ``requires_grad`` is False stay as they are.
+    for all. One whose parts learn in turns, each with a loss of its own, names them in ``players`` and writes
+    ``turn_loss`` instead of ``training_loss``. Parameters whose ``requires_grad`` is False stay as they are.
 
     num_classes: the model reads labels, as its condition or as what it predicts; condition_dim: it reads a float vector
     as its condition. At most one of the two.
     """
 
-    criterion: ClassVar[str] = "nats"
-    """Name of the score that the model is judged by; see genfast.training.metrics for what the names mean."""
+    criterion: ClassVar[str | None] = "nats"
+    """Name of the score that the model is judged by; see genfast.training.metrics for what the names mean. None for a
+    model that cannot be scored by held-out images: its ``score`` says why."""
+    players: ClassVar[tuple[str, ...]] = ("",)
+    """Submodules that learn in turns, each with its own optimizer; "" is the whole model, which learns as one."""
+    curves: ClassVar[tuple[tuple[str, ...], ...]] = ()
+    """Logged scores to plot, panel by panel; none stands for the criterion."""
 
     def __init__(self, config: ImageConfig, num_classes: int | None = None, condition_dim: int | None = None) -> None:
         super().__init__()
@@ -101,6 +107,16 @@ class Model(nn.Module):
         schedules. Random draws come from PyTorch's global generator, which the loop seeds for every step.
         """
         raise NotImplementedError
+
+    def turns(self, step: int) -> tuple[str, ...]:
+        """The players that learn in this step, one after the other."""
+        return self.players
+
+    def turn_loss(
+        self, turn: str, images: Tensor, labels: Tensor | None, step: int
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What this player minimises, and what to log; for a model that learns as one, the training loss."""
+        return self.training_loss(images, labels, step)
 
     def score(
         self, images: Tensor, labels: Tensor | None = None, numbers: Tensor | None = None, samples: int = 1
@@ -152,7 +168,7 @@ class Model(nn.Module):
                     f"The condition must be {batch} integer labels, one per image, "
                     f"not {condition.dtype} of shape {list(condition.shape)}."
                 )
-            if not torch.compiler.is_compiling():
+            if not torch.compiler.is_compiling() and not is_trusted():
                 low, high = (int(label) for label in condition.aminmax())
                 if low < 0 or high >= self.num_classes:
                     raise GenfastError(f"Labels must be 0 to {self.num_classes - 1}, but these are {low} to {high}.")
@@ -164,7 +180,7 @@ class Model(nn.Module):
                 f"The condition must be floats of shape [{batch}, {self.condition_dim}], "
                 f"not {condition.dtype} of shape {list(condition.shape)}."
             )
-        if not torch.compiler.is_compiling() and not condition.isfinite().all():
+        if not torch.compiler.is_compiling() and not is_trusted() and not condition.isfinite().all():
             raise GenfastError("The condition holds NaN or infinite values.")
         return condition.to(x)
 

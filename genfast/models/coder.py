@@ -1,10 +1,12 @@
-"""Encoder and decoder of images: what the autoencoder, the VAE and the classifier share.
+"""Encoder and decoder of images: what the autoencoder, the VAE and the classifier share; and what a model with a code
+can do, which is what samplers and pictures ask for.
 
 Two symmetric pairs. "mlp": fully connected layers with ReLU. "conv": four 3x3 convolutions of stride 2, each with twice
 the feature maps of the one before, against four up-convolutions that retrace their sizes exactly, odd ones included.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -108,12 +110,38 @@ class Coder:
         raise NotImplementedError
 
 
-class Painter(Coder):
-    """A model that also decodes."""
+class Painter:
+    """A model that makes an image of a code."""
+
+    latent: int
 
     def expected(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """The image that belongs to a code, in levels that need not be whole.  # [B, latent] -> float [B, C, H, W]"""
         raise NotImplementedError
+
+
+class PriorPainter(Painter):
+    """A painter whose codes have a prior, N(0, 1): it draws new images."""
+
+    def draw(
+        self,
+        z: Tensor,
+        uniforms: Callable[[], Tensor],
+        condition: Tensor | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> Tensor:
+        """An image given z.  # [B, latent] -> uint8 levels [B, C, H, W]
+
+        uniforms: makes the draws [B, C, H, W] in 0 .. 1 of a model whose pixels are random even given z; temperature,
+        top_k, top_p: of those pixels, see Likelihood.draw. Raises GenfastError for bad input.
+        """
+        raise NotImplementedError
+
+
+class Reconstructor(Coder, Painter):
+    """A model that encodes and decodes."""
 
     def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
         """The image that belongs to an image's code.  # float [B, C, H, W]"""

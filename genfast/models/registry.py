@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from genfast.errors import GenfastError
-from genfast.models import autoencoder, classifier, gated_pixelcnn, pixelcnn, pixelrnn, vae
+from genfast.models import autoencoder, classifier, gan, gated_pixelcnn, pixelcnn, pixelrnn, vae
 from genfast.models.autoencoder import Autoencoder, AutoencoderConfig
 from genfast.models.base import ImageConfig, Model
 from genfast.models.classifier import Classifier, ClassifierConfig
+from genfast.models.gan import GAN, GANConfig
 from genfast.models.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
 from genfast.models.pixelcnn import PixelCNN, PixelCNNConfig
 from genfast.models.pixelrnn import PixelRNN, PixelRNNConfig
@@ -33,6 +34,7 @@ MODELS: dict[str, ModelEntry] = {
     "pixelrnn": ModelEntry(PixelRNNConfig, PixelRNN, pixelrnn.PRESETS),
     "autoencoder": ModelEntry(AutoencoderConfig, Autoencoder, autoencoder.PRESETS),
     "vae": ModelEntry(VAEConfig, VAE, vae.PRESETS),
+    "gan": ModelEntry(GANConfig, GAN, gan.PRESETS),
     "classifier": ModelEntry(ClassifierConfig, Classifier, classifier.PRESETS),
 }
 

@@ -1,6 +1,7 @@
 """The variational autoencoder (Kingma & Welling 2014, Auto-Encoding Variational Bayes, arXiv 1312.6114)."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
@@ -12,7 +13,7 @@ from torch.distributions import Independent, Normal
 from genfast.errors import GenfastError
 from genfast.likelihoods import Likelihood, bits_per_dim, make_likelihood
 from genfast.models.base import Model, check_int
-from genfast.models.coder import CoderConfig, Decoder, Encoder, Painter
+from genfast.models.coder import CoderConfig, Decoder, Encoder, PriorPainter, Reconstructor
 from genfast.models.kl import KLSchedule, gaussian_kl
 
 LikelihoodName = Literal["auto", "bernoulli", "categorical", "discretized_logistic", "gaussian"]
@@ -56,7 +57,7 @@ class VAEConfig(CoderConfig):
         return KLSchedule(self.beta, self.free_bits, self.kl_warmup_steps)
 
 
-class VAE(Model, Painter):
+class VAE(Model, Reconstructor, PriorPainter):
     """p(image) = integral of p(image | z) p(z) dz, p(z) = N(0, 1), and a posterior q(z | image) = N(mean, variance).
 
     The likelihood is not known exactly: ``score`` gives the evidence lower bound (ELBO) and importance-weighted bounds.
@@ -127,6 +128,19 @@ class VAE(Model, Painter):
     def expected(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
         """The mean of p(image | z) in levels.  # [B, Z] -> float [B, C, H, W]"""
         return self.likelihood.mean(self.decode(z, condition))
+
+    def draw(
+        self,
+        z: Tensor,
+        uniforms: Callable[[], Tensor],
+        condition: Tensor | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+    ) -> Tensor:
+        """Every pixel from p(image | z).  # [B, Z] -> uint8 levels [B, C, H, W]"""
+        params = self.decode(z, condition)
+        return self.likelihood.draw(params, uniforms().to(params.device), temperature, top_k, top_p).to(torch.uint8)
 
     def log_prob(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
         """Raises GenfastError: a VAE only bounds it."""

@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, special
 from tqdm import tqdm
 
 from genfast.errors import GenfastError
-from genfast.models import VAE
+from genfast.models import Model, PriorPainter
 from genfast.sampling.noise import check_seed, uniforms
 from genfast.sampling.task import Stats, check_condition, device_of, evaluating
 
@@ -22,7 +23,7 @@ def normals(seed: int, first: int, n: int, latent: int) -> Tensor:
 
 
 class LatentSampler:
-    """Draws from a VAE: z from the prior N(0, 1), then the pixels from p(image | z).
+    """Draws from a VAE or a GAN: z from the prior N(0, 1), then the image of z, with the pixels' own noise if any.
 
     Image k of a seed is the same alone or in any batch, up to uniforms that fall on the edge between two levels within
     the rounding of the network. stats: what the last call cost.
@@ -31,10 +32,12 @@ class LatentSampler:
     engine = "latent"
     reason = ""
 
-    def __init__(self, model: VAE) -> None:
-        if not isinstance(model, VAE):
-            raise GenfastError(f"A {type(model).__name__} has no prior to draw a latent variable from: give a vae.")
-        self.model = model
+    def __init__(self, model: Model) -> None:
+        if not isinstance(model, PriorPainter):
+            raise GenfastError(
+                f"A {type(model).__name__} has no prior to draw a latent variable from: give a vae or a gan."
+            )
+        self.model: Any = model
         self.stats = Stats(engine=self.engine)
 
     def sample(
@@ -56,10 +59,10 @@ class LatentSampler:
         """
 
         def draw(z: Tensor, start: int, given: Tensor | None) -> Tensor:
-            model = self.model
-            params = model.decode(z, given)
-            u = uniforms(seed, first + start, len(z), model.image_shape).to(params.device)
-            return model.likelihood.draw(params, u, temperature, top_k, top_p).to(torch.uint8)
+            shape = self.model.image_shape
+            return self.model.draw(
+                z, lambda: uniforms(seed, first + start, len(z), shape), given, temperature, top_k, top_p
+            )
 
         return self._batches(draw, n, seed, first, condition, progress, batch_size)
 

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from genfast.compiler.target import check_description
 from genfast.errors import GenfastError
 from genfast.likelihoods import Likelihood, check_draw_options, check_images, check_layout
-from genfast.models import VAE, ImageModel, Model
+from genfast.models import ImageModel, Model, PriorPainter
 from genfast.sampling import noise
 
 
@@ -208,7 +208,7 @@ def check_model(model: CausalModel) -> None:
     if isinstance(model, Model) and not isinstance(model, ImageModel):
         raise GenfastError(
             f"A {type(model).__name__} does not draw images pixel by pixel, so there is nothing to compile"
-            f"{': genfast.sampling.LatentSampler draws from it' if isinstance(model, VAE) else ''}."
+            f"{': genfast.sampling.LatentSampler draws from it' if isinstance(model, PriorPainter) else ''}."
         )
     missing = [a for a in ("likelihood", "image_shape", "levels") if not hasattr(model, a)]
     if missing or not isinstance(model, nn.Module):

@@ -35,9 +35,10 @@ def check_match(model: Model, data: ImageSet, labels: bool = True) -> None:
                 f"The model reads labels (num_classes = {classes}), but {data.title} has none: "
                 "choose data with labels or a model without num_classes."
             )
-        if len(data) and int(data.labels.max()) >= classes:
+        low, high = (int(data.labels.min()), int(data.labels.max())) if len(data) else (0, 0)
+        if low < 0 or high >= classes:
             raise GenfastError(
-                f"{data.title} has the label {int(data.labels.max())}, but the model knows only 0 to {classes - 1}: "
+                f"{data.title} has the label {low if low < 0 else high}, but the model knows only 0 to {classes - 1}: "
                 "set num_classes higher."
             )
 
@@ -79,6 +80,7 @@ def gather_metrics(model: Model, scores: dict[str, np.ndarray], data: ImageSet) 
 
     Raises GenfastError if the score that the model is judged by is not a number for every image.
     """
+    assert model.criterion is not None  # else there are no scores
     values = scores[model.criterion]
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
@@ -96,15 +98,15 @@ def evaluate(
 
     For a density the criterion is the negative log-likelihood, or for a VAE its bound. samples: draws of the latent
     variable for each image (for a VAE: more than one adds importance-weighted bounds).
-    Raises GenfastError when model and images do not match, when the score of an image is not a number, or for samples
-    of a model whose scores are exact.
+    Raises GenfastError when model and images do not match, for a model that images cannot score (a GAN), when the score
+    of an image is not a number, or for samples of a model whose scores are exact.
     """
     check_match(model, image_set)
     if len(image_set) == 0:
         raise GenfastError(f"{image_set.title} holds no images: choose another split.")
     if samples < 1:
         raise GenfastError(f"samples must be at least 1, not {samples}.")
-    if samples > 1 and not isinstance(model, VAE):
+    if samples > 1 and model.criterion is not None and not isinstance(model, VAE):
         raise GenfastError(
             f"Importance samples are for a model with a latent variable; a {type(model).__name__} is scored exactly."
         )

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from genfast.data import ImageSet
 from genfast.errors import GenfastError
+from genfast.likelihoods import trusted
 from genfast.models import ImageConfig, Model, build_model
 from genfast.training.checkpoint import (
     find_checkpoint,
@@ -30,6 +31,7 @@ from genfast.training.order import Order, stream
 from genfast.training.pictures import draw_pictures
 from genfast.training.recipe import DataConfig, TrainConfig
 from genfast.training.run import RunFolder
+from genfast.training.window import Window
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -122,18 +124,22 @@ class _Run:
             check_match(model, held_out)
         self.model = model.to(self.accelerator.device)
         self.average = AveragedModel(self.model, config.ema)
-        self.optimizer = _optimizer(self.model, config)
-        # The wrapped loss carries autocast and, with several processes, the averaging of gradients.
-        self.wrapped, self.stepper = self.accelerator.prepare(_Loss(self.model), self.optimizer)
+        self.players = {name: self._player(name) for name in self.model.players}
         self.total = config.total_steps(len(data))
         self.order = Order(len(data), config.batch_size, config.steps_per_epoch(len(data)), config.seed)
         self.step = 0
         self.saved_at = -1
         self.seconds = 0.0  # spent training, over all sessions of the run
-        self.window: dict[str, float] = {}  # training scores added up since the last logged line
-        self.window_images = 0  # and over how many images
+        self.window = Window()
         self.last_metrics: Metrics | None = None
         self.evaluated_at = -1
+
+    def _player(self, name: str) -> "_Player":
+        part = self.model.get_submodule(name)
+        optimizer = _optimizer(part, self.config)
+        # The wrapped loss carries autocast and, with several processes, the averaging of gradients.
+        loss, stepper = self.accelerator.prepare(_Loss(self.model, name), optimizer)
+        return _Player(list(part.parameters()), optimizer, loss, stepper)
 
     # ---- the run ----
 
@@ -155,17 +161,17 @@ class _Run:
             desc="train",
             disable=None if self.progress and self.is_main else True,
         )
-        self.wrapped.train()
+        self.model.train()
         while self.step < self.total:
-            value, norm, rate = self._step()
+            rate = self._step()
             self.seconds = time.monotonic() - started
             bar.update()
-            bar.set_postfix_str(f"loss {value:.4f}", refresh=False)
             last = self.step == self.total
             epoch_end = self.step % epoch_length == 0
             epochs = self.step // epoch_length
             if self.step % config.log_every == 0 or last:
-                self._log_training(norm, rate, writer)
+                self._log_training(rate, writer)
+                bar.set_postfix_str(f"loss {self.window.loss:.4f}", refresh=False)
             if last or (epoch_end and config.eval_every and epochs % config.eval_every == 0):
                 self._evaluate(writer)
             waited = time.monotonic() - saved
@@ -183,54 +189,67 @@ class _Run:
         self.accelerator.wait_for_everyone()
         return TrainResult(self.average.model, self.last_metrics, self.step)
 
-    def _step(self) -> tuple[float, float, float]:
-        """One optimizer step. Returns the batch's mean loss, the gradient's norm and the learning rate."""
+    def _step(self) -> float:
+        """One step, in which every player has its turn. Returns the learning rate.
+
+        Nothing in it waits for a GPU: images are copied while it works, and what there is to say stays there until it
+        is logged.
+        """
         config, step = self.config, self.step
         process, processes = self.accelerator.process_index, self.accelerator.num_processes
         batch = self.order.batch(step)
         mine = np.array_split(batch, processes)[process]
-        images = self.data.batch(mine, seed=config.seed, epoch=self.order.epoch(step)).to(self.accelerator.device)
+        images = self._moved(self.data.batch(mine, seed=config.seed, epoch=self.order.epoch(step)))
         labels = labels_of(self.model, self.data, mine)
-        labels = None if labels is None else labels.to(self.accelerator.device)
+        labels = None if labels is None else self._moved(labels)
         torch.manual_seed(stream(config.seed, step, process))  # latent variables, dropout and the like
         rate = config.learning_rate_at(step, self.total)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.stepper.zero_grad()
-        losses, scores = self.wrapped(images, labels, step)
-        loss = losses.sum()
-        # Gradients are averaged over processes; the factor makes that the mean over the batch, however it was split.
-        self.accelerator.backward(loss * (processes / len(batch)))
-        norm = float(self.accelerator.clip_grad_norm_(self.model.parameters(), config.grad_clip or math.inf))
-        # One transfer for all: a GPU is waited for once in a step.
-        sums = torch.stack([loss.detach().double(), *(values.detach().double().sum() for values in scores.values())])
-        total, *totals = self.accelerator.reduce(sums, "sum").tolist()
-        # Overflown float16 gradients are expected: the gradient scaler skips the step and shrinks its scale.
-        if not math.isfinite(total) or not (math.isfinite(norm) or config.amp == "fp16"):
-            what = "loss" if not math.isfinite(total) else "gradient"
-            raise GenfastError(
-                f"The {what} was not a finite number at step {step + 1}: lower the learning rate (it was {rate:g}), or "
-                f"clip the gradient at less than {config.grad_clip or math.inf:g}; the checkpoint of step "
-                f"{self.saved_at} is kept in {self.folder.path}."
-            )
-        self.stepper.step()
+        for name in self.model.turns(step):
+            player = self.players[name]
+            for group in player.optimizer.param_groups:
+                group["lr"] = rate
+            losses, scores = player.loss(images, labels, step)
+            loss = losses.sum()
+            # Gradients are averaged over processes; the factor makes that the mean over the whole batch, however split.
+            self.accelerator.backward(loss * (processes / len(batch)))
+            norm = self.accelerator.clip_grad_norm_(player.parameters, config.grad_clip or math.inf)
+            sums = torch.stack([loss.detach().double(), *(v.detach().double().sum() for v in scores.values())])
+            sums = self.accelerator.reduce(sums, "sum")
+            numbers = torch.cat([sums[:1], norm.detach().to(sums).reshape(1), sums[1:]])
+            self.window.add(name, step + 1, len(batch), list(scores), numbers)
+            player.stepper.step()
+            player.stepper.zero_grad()
         self.step += 1
         self.average.update(self.model, self.step)
-        for name, value in zip(scores, totals, strict=True):
-            self.window[name] = self.window.get(name, 0.0) + value
-        self.window_images += len(batch)
-        return total / len(batch), norm, rate
+        return rate
+
+    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
+        """On the training device. A GPU copies from pinned memory while it and we go on."""
+        device = self.accelerator.device
+        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+    def _read(self) -> None:
+        """Fetch and check what the last steps said; before anything is written that they lead to."""
+        try:
+            # Overflown float16 gradients are expected: the gradient scaler skips the step and shrinks its scale.
+            self.window.read(overflow=self.config.amp == "fp16")
+        except GenfastError as error:
+            raise GenfastError(
+                f"{error}: lower the learning rate (at most {self.config.learning_rate:g}), or clip the gradient at "
+                f"less than {self.config.grad_clip or math.inf:g}; the checkpoint of step {self.saved_at} is kept in "
+                f"{self.folder.path}."
+            ) from None
 
     # ---- what it says ----
 
-    def _log_training(self, norm: float, rate: float, writer: Any) -> None:
-        means = {name: value / self.window_images for name, value in self.window.items()}
-        self.window, self.window_images = {}, 0
+    def _log_training(self, rate: float, writer: Any) -> None:
+        self._read()
+        means, norms = self.window.close()
         line = {
             "step": self.step,
             "epoch": self.step / self.order.steps_per_epoch,
             **logged("train", means, self.data.image_shape),
-            "gradient_norm": norm if math.isfinite(norm) else None,
+            **{f"{name}_gradient_norm" if name else "gradient_norm": norm for name, norm in norms.items()},
             "learning_rate": rate,
             "seconds": round(self.seconds, 3),
         }
@@ -238,7 +257,8 @@ class _Run:
 
     def _measure(self) -> Metrics | None:
         """Held-out metrics of the averaged weights; every process takes its share of the images."""
-        if self.held_out is None:
+        criterion = self.model.criterion
+        if self.held_out is None or criterion is None:
             return None
         from accelerate.utils import gather_object
 
@@ -247,7 +267,7 @@ class _Run:
         batch = max(self.config.batch_size, 64)
         parts = gather_object([image_scores(self.average.model, self.held_out, mine, batch)])
         scores = {name: np.concatenate([part[name] for part in parts if part]) for name in parts[0]}
-        if not np.isfinite(scores[self.model.criterion]).all():
+        if not np.isfinite(scores[criterion]).all():
             raise GenfastError(
                 f"The score of a held-out image was not a finite number at step {self.step}: lower the learning "
                 f"rate; the checkpoint of step {self.saved_at} is kept in {self.folder.path}."
@@ -257,6 +277,7 @@ class _Run:
         return self.last_metrics
 
     def _evaluate(self, writer: Any) -> None:
+        self._read()
         metrics = self._measure()
         if metrics is not None:
             line = {
@@ -273,7 +294,11 @@ class _Run:
                 f"{self.seconds:.0f} s"
             )
         if self.is_main:
-            self.folder.draw_curve("bits_per_dim" if is_density(self.model.criterion) else self.model.criterion)
+            criterion = self.model.criterion
+            panels = self.model.curves
+            if criterion is not None:
+                panels = (("bits_per_dim" if is_density(criterion) else criterion,), *panels)
+            self.folder.draw_curves(panels)
 
     def _write(self, line: dict[str, Any], writer: Any) -> None:
         if self.is_main:
@@ -327,13 +352,15 @@ class _Run:
         """A checkpoint of this step, unless there is one: weights, moments and a few numbers are all of the state."""
         if self.saved_at == self.step:
             return
+        self._read()
         self.saved_at = self.step
         if not self.is_main:
             return
+        states = self._optimizer_states()
         moments = {
             f"{name}/{key}": value
             for name, parameter in self.model.named_parameters()
-            for key, value in self.optimizer.state[parameter].items()
+            for key, value in states[parameter].items()
         }
         tensors = {"model": self.model.state_dict(), "optimizer": moments}
         if self.config.ema:
@@ -344,30 +371,31 @@ class _Run:
             "epoch": epoch,
             "position_in_epoch": position,
             "seconds": self.seconds,
-            **{f"window_{name}": value for name, value in self.window.items()},
-            "window_images": self.window_images,
+            "window": self.window.state(),
             "scaler": scaler.state_dict() if scaler is not None else {},
         }
         self.folder.sync_metrics()
         write_checkpoint(self.folder.path, self.step, self.described, tensors, state)
 
+    def _optimizer_states(self) -> Mapping[torch.nn.Parameter, dict[str, torch.Tensor]]:
+        """What the optimizers remember of each parameter, filled in by them; parameters have one optimizer each."""
+        return {p: player.optimizer.state[p] for player in self.players.values() for p in player.parameters}
+
     def _restore(self, checkpoint: Path) -> None:
         state = read_state(checkpoint)
         read_model(checkpoint, "model", self.model, state)
         read_model(checkpoint, "ema" if self.config.ema else "model", self.average.model, state)
-        moments = read_tensors(checkpoint, "optimizer", state)
+        moments, states = read_tensors(checkpoint, "optimizer", state), self._optimizer_states()
         for name, parameter in self.model.named_parameters():
             mine = {key.rpartition("/")[2]: value for key, value in moments.items() if key.rpartition("/")[0] == name}
             for key, value in mine.items():
                 # Adam keeps its step counts on the CPU.
-                self.optimizer.state[parameter][key] = value if key == "step" else value.to(parameter.device)
+                states[parameter][key] = value if key == "step" else value.to(parameter.device)
         try:
             self.step = self.saved_at = int(state["step"])
             self.seconds = float(state["seconds"])
-            self.window_images = int(state["window_images"])
-            if self.window_images:
-                named = {name.removeprefix("window_"): state[name] for name in state if name.startswith("window_")}
-                self.window = {name: float(value) for name, value in named.items() if name != "images"}
+            if "window" in state:  # older checkpoints write it otherwise; without it the next line is of fewer steps
+                self.window.restore(state["window"])
             scaler = state["scaler"]
         except (KeyError, TypeError, ValueError):
             raise GenfastError(f"{checkpoint / 'state.json'} is corrupted: resume from another checkpoint.") from None
@@ -375,17 +403,33 @@ class _Run:
             self.accelerator.scaler.load_state_dict(scaler)
 
 
-class _Loss(torch.nn.Module):
-    """The model's training loss as a forward pass, which is what Accelerate wraps."""
+@dataclass(frozen=True)
+class _Player:
+    """A part of the model that learns by a loss of its own; in most families it is the whole model."""
 
-    def __init__(self, model: Model) -> None:
+    parameters: list[torch.nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    loss: torch.nn.Module  # as Accelerate wraps it
+    stepper: Any  # the optimizer as Accelerate wraps it
+
+
+class _Loss(torch.nn.Module):
+    """What a player minimises as a forward pass, which is what Accelerate wraps.
+
+    Its only submodule is the player, so that processes average the gradients of that alone.
+    """
+
+    def __init__(self, model: Model, name: str) -> None:
         super().__init__()
-        self.model = model
+        self.part = model.get_submodule(name)
+        self.name = name
+        self._turn_loss = model.turn_loss
 
     def forward(
         self, images: torch.Tensor, labels: torch.Tensor | None, step: int
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        return self.model.training_loss(images, labels, step)
+        with trusted():  # the images were checked when they were loaded
+            return self._turn_loss(self.name, images, labels, step)
 
 
 def _accelerator(config: TrainConfig) -> "Accelerator":
@@ -402,7 +446,7 @@ def _accelerator(config: TrainConfig) -> "Accelerator":
 
 
 def _optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    betas = (0.9, config.beta2)
+    betas = (config.beta1, config.beta2)
     if config.optimizer == "adamw":
         return torch.optim.AdamW(
             model.parameters(), lr=config.learning_rate, betas=betas, weight_decay=config.weight_decay

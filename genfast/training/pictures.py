@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from genfast.data import ImageSet
-from genfast.models import VAE, ImageModel, Model, Painter
+from genfast.models import ImageModel, Model, PriorPainter, Reconstructor
 from genfast.training.evaluate import labels_of
 
 
@@ -19,9 +19,9 @@ def draw_pictures(model: Model, watched: ImageSet, folder: Path, epoch: int, cou
     samples = folder / f"samples-{epoch:04d}.png"
     if isinstance(model, ImageModel):
         save_images(samples, compile_sampler(model).sample(count, seed=seed, condition=condition), model.levels)
-    if isinstance(model, VAE):
+    if isinstance(model, PriorPainter):
         save_images(samples, shades(LatentSampler(model).expected(count, seed, condition=condition), model.levels), 256)
-    if isinstance(model, Painter):
+    if isinstance(model, Reconstructor):
         chosen = watched.subset(count)
         indices = torch.arange(len(chosen)).numpy()
         device = next(model.parameters()).device

@@ -28,6 +28,8 @@ class TrainConfig:
     """Adam, or AdamW (Adam with decoupled weight decay)."""
     weight_decay: float = 0.0
     """Weight decay of AdamW."""
+    beta1: float = 0.9
+    """Adam's memory for gradients (a GAN wants 0 to 0.5)."""
     beta2: float = 0.999
     """Adam's memory for squared gradients (0.95 to 0.999)."""
     warmup_steps: int = 200
@@ -73,7 +75,7 @@ class TrainConfig:
                 raise GenfastError(f"{field.name} is {value}, it must be 0 or more.")
         if self.seed >= 2**64:
             raise GenfastError(f"seed is {self.seed}, it must be below 2**64.")
-        for name in ("ema", "beta2"):
+        for name in ("ema", "beta1", "beta2"):
             if getattr(self, name) >= 1:
                 raise GenfastError(f"{name} is {getattr(self, name)}, it must be below 1.")
         if self.epochs == 0 and self.max_steps == 0:
@@ -155,6 +157,21 @@ _CODER_MNIST = TrainConfig(epochs=15, batch_size=100, learning_rate=2e-3)
 _CODER_CIFAR = TrainConfig(epochs=50, batch_size=100, learning_rate=1e-3, warmup_steps=500, eval_every=5)
 _VAE_SMALL = TrainConfig(epochs=200, batch_size=100, learning_rate=3e-3, eval_every=10, eval_images=2000)
 _VAE_MNIST = replace(_VAE_SMALL, epochs=50, learning_rate=2e-3, eval_every=5)
+# The two players of a GAN go at one steady rate and forget quickly; too long a gradient is as informative as any.
+_GAN = TrainConfig(
+    epochs=20,
+    batch_size=64,
+    learning_rate=2e-4,
+    beta1=0.5,
+    warmup_steps=0,
+    decay="constant",
+    grad_clip=0.0,
+    sample_every=1,
+    sample_images=64,
+)
+_GAN_CRITIC = replace(_GAN, learning_rate=1e-4, beta1=0.0, beta2=0.9)
+_GAN_CIFAR = replace(_GAN, epochs=100, beta1=0.0, beta2=0.9, sample_every=5)
+_GAN_DIGITS = replace(_GAN, epochs=100, batch_size=32, learning_rate=1e-3, ema=0.99, sample_every=10)
 
 # (model, preset) -> settings. The presets' model sizes are in genfast.models.
 RECIPES: dict[tuple[str, str], TrainConfig] = {
@@ -185,6 +202,11 @@ RECIPES: dict[tuple[str, str], TrainConfig] = {
     ("vae", "small-2d"): _VAE_MNIST,
     ("vae", "mnist"): _VAE_MNIST,
     ("vae", "cifar10"): _CODER_CIFAR,
+    ("gan", "digits"): _GAN_DIGITS,
+    ("gan", "small"): _GAN,
+    ("gan", "mnist"): _GAN,
+    ("gan", "mnist-wgan-gp"): _GAN_CRITIC,
+    ("gan", "cifar10"): _GAN_CIFAR,
     ("classifier", "digits"): _CODER_DIGITS,
     ("classifier", "small"): _CODER_MNIST,
     ("classifier", "mnist"): _CODER_MNIST,

@@ -2,7 +2,7 @@
 
 config.json            model, data and training settings, versions
 metrics.jsonl          one JSON object a line: training loss, and held-out likelihoods
-curve.png              the same as a picture
+curve.png              the same as a picture; of a GAN, D(x) and D(G(z)) and the losses
 samples-EPOCH.png      images drawn from the model, if it can draw
 reconstructions-EPOCH.png  held-out images and what an autoencoder makes of them
 checkpoints/           see genfast.training.checkpoint
@@ -10,22 +10,26 @@ classifier/            a run folder of its own: what genfast evaluate compares i
 quality.json, .png     what it found, and the drawn images nearest to training images (quality-NAME: of other images)
 """
 
+import dataclasses
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from genfast.errors import GenfastError
 from genfast.training.checkpoint import FORMAT, read_config, versions
 from genfast.training.files import sync, write_atomically, write_json
-from genfast.training.recipe import FREE_ON_RESUME
+from genfast.training.recipe import FREE_ON_RESUME, TrainConfig
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
+
+
+SAID = {"real": "D(x)", "fake": "D(G(z))"}  # how the legend of a curve calls a score
 
 
 class RunFolder:
@@ -91,6 +95,10 @@ class RunFolder:
         if not (self.path / "config.json").is_file():
             raise GenfastError(f"There is no run to resume in {self.path}: leave out --resume to start one.")
         before = read_config(self.path)
+        if isinstance(before.get("train"), dict):  # settings that are newer than the run had their defaults
+            defaults = dataclasses.asdict(TrainConfig())
+            newer = {name: defaults[name] for name in config["train"] if name in defaults}
+            before["train"] = {**newer, **before["train"]}
         for part in ("model", "data", "train"):
             old, new = _flat(before.get(part)), _flat(json.loads(json.dumps(config[part])))
             for name in sorted(old.keys() | new.keys()):
@@ -131,29 +139,38 @@ class RunFolder:
         if self.metrics_path.exists():
             sync(self.metrics_path)
 
-    def draw_curve(self, score: str = "bits_per_dim") -> None:
-        """curve.png: one score in training and held out, by step."""
+    def draw_curves(self, panels: Sequence[Sequence[str]]) -> None:
+        """curve.png: scores in training and held out, by step; one panel below the other, with one or more scores."""
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(7, 4), layout="constrained")
-        axes = figure.add_subplot()
-        highest = 0.0
-        for key, label in ((f"train_{score}", "training"), (f"held_out_{score}", "held out")):
-            points = [(line["step"], line[key]) for line in self.metrics() if key in line]
-            if points:
-                marker = "o" if len(points) < 30 else ""
-                axes.plot(*zip(*points, strict=True), label=label, marker=marker, markersize=3)
-                # The first steps are far off: the axis shows everything after the first tenth of the run.
-                highest = max(highest, *(bits for _, bits in points[len(points) // 10 :]))
-        if highest > 0:
-            axes.set_ylim(top=highest * 1.02)
-            axes.legend()
+        figure = Figure(figsize=(7, 1 + 3 * len(panels)), layout="constrained")
+        lines = self.metrics()
+        for axes, scores in zip(figure.subplots(len(panels), squeeze=False, sharex=True)[:, 0], panels, strict=True):
+            _draw_panel(axes, lines, scores)
         axes.set_xlabel("step")
-        axes.set_ylabel(score.replace("_", " "))
-        axes.grid(alpha=0.3)
         canvas = FigureCanvasAgg(figure)
         write_atomically(self.path / "curve.png", lambda path: canvas.print_png(os.fspath(path)))
+
+
+def _draw_panel(axes: Any, lines: Sequence[Mapping[str, Any]], scores: Sequence[str]) -> None:
+    shown: list[float] = []
+    for score in scores:
+        for split, said in (("train", "training"), ("held_out", "held out")):
+            points = [(line["step"], line[f"{split}_{score}"]) for line in lines if f"{split}_{score}" in line]
+            if points:
+                label = said if len(scores) == 1 else SAID.get(score, score.replace("_", " "))
+                marker = "o" if len(points) < 30 else ""
+                axes.plot(*zip(*points, strict=True), label=label, marker=marker, markersize=3)
+                # The first steps may be far off: the axis shows everything after the first tenth of the run.
+                shown += [value for _, value in points[len(points) // 10 :]]
+    if shown:
+        margin = 0.02 * (max(shown) - min(shown)) or 0.02
+        axes.set_ylim(top=max(shown) + margin)
+        axes.legend()
+    if len(scores) == 1:
+        axes.set_ylabel(scores[0].replace("_", " "))
+    axes.grid(alpha=0.3)
 
 
 def _flat(values: Any, prefix: str = "") -> dict[str, Any]:

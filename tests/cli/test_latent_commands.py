@@ -203,7 +203,7 @@ def test_what_cannot_be_explored(runs, tmp_path, capsys):
     out = ["-o", tmp_path / "x.png"]
     refused(capsys, ["explore", runs / "pixelcnn", *out], "no decoder")
     refused(capsys, ["explore", runs / "classifier", *out], "no decoder")
-    refused(capsys, ["explore", runs / "autoencoder", "--show", "traversal", *out], "no prior")
+    refused(capsys, ["explore", runs / "autoencoder", "--show", "traversal", *out], "no posterior")
     refused(capsys, ["explore", runs / "autoencoder", "--show", "manifold", *out], "no prior")
     refused(capsys, ["explore", runs / "conditional", "--show", "manifold", *out], "2 latent dimensions")
     refused(capsys, ["explore", runs / "vae", "--show", "magic", *out], "magic")

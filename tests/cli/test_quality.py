@@ -9,7 +9,7 @@ from PIL import Image
 
 from genfast.cli.main import main
 from genfast.data import load
-from genfast.models import VAE, PixelCNN, PixelCNNConfig
+from genfast.models import PixelCNN, PixelCNNConfig
 from genfast.quality import classifier
 from genfast.training import save_model
 from tests.cli.test_command_line import refused
@@ -29,6 +29,7 @@ def runs(tmp_path_factory):
         "conditional": ["vae", *SMALL, "--latent", "3", "--num-classes", "10"],
         "autoencoder": ["autoencoder", *SMALL, "--latent", "4"],
         "classifier": ["classifier", "--channels", "4", "--latent", "8"],
+        "gan": ["gan", "--preset", "digits"],
     }
     for name, (model, *argv) in commands.items():
         assert main(["train", model, *TINY, *argv, "-o", str(folder / name)]) == 0
@@ -87,12 +88,11 @@ def test_every_family_that_draws(runs, capsys):
     assert values["nearest_training_image"] == []  # the real images are the training images
 
 
-def test_a_model_without_a_density(runs, capsys, monkeypatch):
-    """One that draws but says nothing about given images shows their quality alone."""
-    monkeypatch.setattr(VAE, "criterion", None)
-    argv = [runs / "vae", "--samples", 40, "--classifier", runs / "classifier"]
+def test_a_model_without_a_density(runs, capsys):
+    """One that draws but says nothing about given images shows the quality of its own alone."""
+    argv = [runs / "gan", "--samples", 40, "--classifier", runs / "classifier"]
     said = evaluated(capsys, *argv).out
-    assert said.startswith("quality of images drawn from vae, step 4")
+    assert said.startswith("quality of images drawn from gan, step 4")
     values = json.loads(evaluated(capsys, *argv, "--json").out)
     assert set(values) == {"model", "step", "weights", "quality"}
 

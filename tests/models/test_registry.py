@@ -50,10 +50,16 @@ def test_losses_and_scores_are_of_images(name):
     model = build_model(name, dataclasses.replace(small, image_shape=(1, 4, 5)))
     images = torch.randint(0, small.levels, (3, 1, 4, 5))
     labels = None if model.num_classes is None else torch.tensor([0, 1, 1])
-    loss, logged = model.training_loss(images, labels, step=0)
-    assert loss.shape == (3,)
-    assert loss.requires_grad
-    assert all(values.shape == (3,) for values in logged.values())
+    assert set(model.turns(0)) <= set(model.players)
+    for player in model.players:
+        loss, logged = model.turn_loss(player, images, labels, step=0)
+        assert loss.shape == (3,)
+        assert loss.requires_grad
+        assert all(values.shape == (3,) for values in logged.values())
+    if model.criterion is None:
+        with pytest.raises(GenfastError, match="has no density"):
+            model.score(images, labels)
+        return
     scores = model.score(images, labels)
     assert scores[model.criterion].shape == (3,)
     assert all(len(values) == 3 for values in scores.values())

@@ -1,4 +1,4 @@
-"""Drawing from a VAE, and pictures of its latent space."""
+"""Drawing from a VAE or a GAN, and pictures of their latent spaces."""
 
 import math
 
@@ -7,9 +7,9 @@ import torch
 from torch.distributions import Normal
 
 from genfast.errors import GenfastError
-from genfast.models import VAE, Autoencoder, AutoencoderConfig, VAEConfig
+from genfast.models import GAN, VAE, Autoencoder, AutoencoderConfig, GANConfig, VAEConfig
 from genfast.sampling import LatentSampler, compile_sampler, shades
-from genfast.sampling.explore import interpolation, manifold, reconstructions, traversal
+from genfast.sampling.explore import interpolation, manifold, reconstructions, traversal, walk
 from genfast.sampling.latent import normals
 from genfast.sampling.noise import uniforms
 
@@ -27,6 +27,15 @@ def coder() -> Autoencoder:
     return Autoencoder(AutoencoderConfig((1, 4, 5), levels=5, network="mlp", latent=3, hidden=8)).eval()
 
 
+def gan(**settings: object) -> GAN:
+    torch.manual_seed(0)
+    values = {"levels": 5, "network": "dcgan", "latent": 3, "channels": 2, **settings}
+    model = GAN(GANConfig((1, 4, 5), **values)).eval()  # type: ignore[arg-type]
+    for parameter in model.generator.parameters():
+        torch.nn.init.normal_(parameter)  # the initial weights paint everything gray
+    return model
+
+
 # ---- drawing ----
 
 
@@ -40,8 +49,9 @@ def test_z_is_standard_normal_and_apart_from_the_pixels() -> None:
     assert not torch.isclose(u[:, 0], uniforms(7, 0, 4000, (1, 1, 1))[:, 0, 0, 0]).any()
 
 
-def test_image_k_of_a_seed_is_the_same_in_any_number() -> None:
-    sampler = LatentSampler(vae())
+@pytest.mark.parametrize("make", [vae, gan])
+def test_image_k_of_a_seed_is_the_same_in_any_number(make) -> None:
+    sampler = LatentSampler(make())
     whole = sampler.sample(7, seed=3)
     assert whole.shape == (7, 1, 4, 5)
     assert whole.dtype == torch.uint8
@@ -49,7 +59,20 @@ def test_image_k_of_a_seed_is_the_same_in_any_number() -> None:
     assert torch.equal(sampler.sample(7, seed=3, batch_size=2), whole)
     assert torch.equal(sampler.sample(3, seed=3, first=4), whole[4:])
     assert not torch.equal(sampler.sample(7, seed=4), whole)
-    assert sampler.sample(2, temperature=0).shape == (2, 1, 4, 5)
+
+
+def test_a_temperature_is_of_pixels_that_are_drawn() -> None:
+    assert LatentSampler(vae()).sample(2, temperature=0).shape == (2, 1, 4, 5)
+    with pytest.raises(GenfastError, match="temperature"):
+        LatentSampler(gan()).sample(2, temperature=0)
+
+
+def test_a_gan_draws_the_image_of_z_in_whole_levels() -> None:
+    model = gan(num_classes=3)
+    labels = torch.tensor([0, 2, 1])
+    expected = model.expected(normals(4, 0, 3, 3).float(), labels)
+    torch.testing.assert_close(LatentSampler(model).expected(3, 4, condition=labels), expected)
+    assert torch.equal(LatentSampler(model).sample(3, 4, condition=labels), expected.round().to(torch.uint8))
 
 
 def test_the_expected_image_is_the_mean_of_the_draws() -> None:
@@ -111,6 +134,29 @@ def test_reconstructions_and_interpolations(make) -> None:
         interpolation(model, IMAGES[:2], 1)
 
 
+@pytest.mark.parametrize("make", [vae, gan])
+def test_a_walk_goes_from_one_draw_to_another_at_an_even_angle(make) -> None:
+    model = make(num_classes=2)
+    labels = torch.tensor([1, 0])
+    seen: list[torch.Tensor] = []
+    real = model.expected
+    model.expected = lambda z, given: (seen.append(z.clone()), real(z, given))[1]
+    images = walk(model, 2, 5, seed=9, labels=labels)
+    z = seen[0].unflatten(0, (2, 5)).double()
+    ends = normals(9, 0, 4, 3).unflatten(0, (2, 2))
+    torch.testing.assert_close(z[:, [0, -1]], ends, rtol=1e-6, atol=1e-6)
+    angles = torch.cosine_similarity(z[:, :-1], z[:, 1:], dim=2).acos()
+    torch.testing.assert_close(angles, angles[:, :1].expand(-1, 4), rtol=1e-4, atol=1e-4)
+    lengths = z.norm(dim=2)
+    torch.testing.assert_close(lengths.diff(dim=1), (lengths[:, -1:] - lengths[:, :1]).expand(-1, 4) / 4)
+    with torch.inference_mode():
+        torch.testing.assert_close(images, real(seen[0], labels.repeat_interleave(5)))
+    with pytest.raises(GenfastError, match="2 steps"):
+        walk(model, 1, 1)
+    with pytest.raises(GenfastError, match="no prior"):
+        walk(coder(), 1, 5)  # type: ignore[arg-type]
+
+
 def test_a_traversal_moves_one_dimension() -> None:
     model = vae()
     image = IMAGES[:1]
@@ -124,12 +170,15 @@ def test_a_traversal_moves_one_dimension() -> None:
             z[0, dimension] = value
             torch.testing.assert_close(rows[row, step], model.expected(z)[0])
     assert len(traversal(model, image, 2, 99)) == 6
-    with pytest.raises(GenfastError, match="no prior"):
+    with pytest.raises(GenfastError, match="no posterior"):
         traversal(coder(), image, 7, 2)
+    with pytest.raises(GenfastError, match="no posterior"):
+        traversal(gan(), image, 7, 2)
 
 
-def test_the_manifold_lies_at_gaussian_quantiles() -> None:
-    model = vae(latent=2, num_classes=3)
+@pytest.mark.parametrize("make", [vae, gan])
+def test_the_manifold_lies_at_gaussian_quantiles(make) -> None:
+    model = make(latent=2, num_classes=3)
     square = manifold(model, 5, torch.tensor([1])).unflatten(0, (5, 5))
     label = torch.tensor([1])
     torch.testing.assert_close(square[2, 2], model.expected(torch.zeros(1, 2), label)[0])  # the median

@@ -53,24 +53,29 @@ def test_kill_9_in_the_middle_of_an_epoch_and_resume(tmp_path):
     assert_same_run(tmp_path / "whole", tmp_path / "killed")
 
 
-@pytest.mark.slow
-def test_two_processes_follow_the_curve_of_one(tmp_path):
-    """Batches of 7 images: the processes get 4 and 3, and still the gradient is the mean over 7."""
+def two(folder, settings, *arguments):
+    """A run by two processes, to its end."""
     if not torch.distributed.is_available() or not torch.distributed.is_gloo_available():
         pytest.skip("this PyTorch has no gloo backend")
-    settings = {"batch_size": 7, "log_every": 1}
-    here(tmp_path / "one", settings)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2", "ACCELERATE_USE_CPU": "true"}
-    processes = [start(tmp_path / "two", settings, RANK=str(r), LOCAL_RANK=str(r), **shared) for r in range(2)]
+    processes = [start(folder, settings, *arguments, RANK=str(r), LOCAL_RANK=str(r), **shared) for r in range(2)]
     for process in processes:
         errors = process.communicate(timeout=120)[1]
         assert process.returncode == 0, errors
-    one, two = metrics(tmp_path / "one"), metrics(tmp_path / "two")
-    assert len(one) == len(two) > 15
-    for ours, theirs in zip(one, two, strict=True):
+
+
+@pytest.mark.slow
+def test_two_processes_follow_the_curve_of_one(tmp_path):
+    """Batches of 7 images: the processes get 4 and 3, and still the gradient is the mean over 7."""
+    settings = {"batch_size": 7, "log_every": 1}
+    here(tmp_path / "one", settings)
+    two(tmp_path / "two", settings)
+    one, other = metrics(tmp_path / "one"), metrics(tmp_path / "two")
+    assert len(one) == len(other) > 15
+    for ours, theirs in zip(one, other, strict=True):
         assert ours.keys() == theirs.keys()
         for key in ours:
             assert ours[key] == (theirs[key] if isinstance(theirs[key], str) else pytest.approx(theirs[key], rel=1e-4))
@@ -84,3 +89,13 @@ def test_bfloat16(tmp_path):
     logged = metrics(tmp_path / "bf16")
     assert logged[-1]["held_out_nats"] < 0.8 * logged[0]["train_nats"]
     assert all(p.dtype == torch.float32 for p in load_model(tmp_path / "bf16").parameters())
+
+
+@pytest.mark.slow
+def test_the_players_of_a_gan_in_two_processes_and_half_precision(tmp_path):
+    """Each player's gradients are averaged over the processes in its own turn, so both processes keep one model."""
+    two(tmp_path / "run", {"amp": "bf16", "max_steps": 6, "eval_every": 0}, "--gan")
+    line = metrics(tmp_path / "run")[-1]
+    assert line["step"] == 6
+    assert {"train_real", "train_fake", "discriminator_gradient_norm"} <= line.keys()
+    assert all(p.dtype == torch.float32 and p.isfinite().all() for p in load_model(tmp_path / "run").parameters())

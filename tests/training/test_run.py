@@ -105,5 +105,5 @@ def test_no_metrics_yet(tmp_path):
     folder = RunFolder(tmp_path)
     assert folder.metrics() == []
     folder.cut_metrics(0)
-    folder.draw_curve()
+    folder.draw_curves([("bits_per_dim",)])
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
