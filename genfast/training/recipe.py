@@ -157,21 +157,15 @@ _CODER_MNIST = TrainConfig(epochs=15, batch_size=100, learning_rate=2e-3)
 _CODER_CIFAR = TrainConfig(epochs=50, batch_size=100, learning_rate=1e-3, warmup_steps=500, eval_every=5)
 _VAE_SMALL = TrainConfig(epochs=200, batch_size=100, learning_rate=3e-3, eval_every=10, eval_images=2000)
 _VAE_MNIST = replace(_VAE_SMALL, epochs=50, learning_rate=2e-3, eval_every=5)
-# The two players of a GAN go at one steady rate and forget quickly; too long a gradient is as informative as any.
+# The players of a GAN forget quickly (beta1), and gradients of any length are as good as others. The usual rate of 2e-4
+# takes a DCGAN of digits five times as many steps to the same quality as 1e-3; falling to 0, that rate settles.
 _GAN = TrainConfig(
-    epochs=20,
-    batch_size=64,
-    learning_rate=2e-4,
-    beta1=0.5,
-    warmup_steps=0,
-    decay="constant",
-    grad_clip=0.0,
-    sample_every=1,
-    sample_images=64,
+    epochs=20, learning_rate=1e-3, beta1=0.5, warmup_steps=0, grad_clip=0.0, sample_every=1, sample_images=64
 )
-_GAN_CRITIC = replace(_GAN, learning_rate=1e-4, beta1=0.0, beta2=0.9)
-_GAN_CIFAR = replace(_GAN, epochs=100, beta1=0.0, beta2=0.9, sample_every=5)
-_GAN_DIGITS = replace(_GAN, epochs=100, batch_size=32, learning_rate=1e-3, ema=0.99, sample_every=10)
+_GAN_MLP = replace(_GAN, learning_rate=2e-4)
+_GAN_CRITIC = replace(_GAN, learning_rate=5e-4, beta1=0.0, beta2=0.9)
+_GAN_CIFAR = replace(_GAN, epochs=100, learning_rate=2e-4, beta1=0.0, beta2=0.9, sample_every=5)
+_GAN_DIGITS = replace(_GAN, epochs=100, batch_size=32, ema=0.99, sample_every=10)
 
 # (model, preset) -> settings. The presets' model sizes are in genfast.models.
 RECIPES: dict[tuple[str, str], TrainConfig] = {
@@ -203,7 +197,7 @@ RECIPES: dict[tuple[str, str], TrainConfig] = {
     ("vae", "mnist"): _VAE_MNIST,
     ("vae", "cifar10"): _CODER_CIFAR,
     ("gan", "digits"): _GAN_DIGITS,
-    ("gan", "small"): _GAN,
+    ("gan", "small"): _GAN_MLP,
     ("gan", "mnist"): _GAN,
     ("gan", "mnist-wgan-gp"): _GAN_CRITIC,
     ("gan", "cifar10"): _GAN_CIFAR,

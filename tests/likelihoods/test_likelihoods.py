@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from genfast.errors import GenfastError
-from genfast.likelihoods import Bernoulli, Categorical, Likelihood, bits_per_dim, check_images, make_likelihood
+from genfast.likelihoods import Bernoulli, Categorical, Likelihood, bits_per_dim, check_images, make_likelihood, trusted
 
 KINDS = [Bernoulli(1), Bernoulli(3), Categorical(1, 2), Categorical(1, 5), Categorical(3, 4), Categorical(3, 256)]
 
@@ -128,6 +128,17 @@ def test_bad_input_is_refused_in_a_sentence(likelihood: Likelihood) -> None:
         likelihood.unpack(out[:, 1:])
     with pytest.raises(GenfastError, match="see unpack"):
         likelihood.log_prob(params[:, 1:], images)
+
+
+def test_trusted_images_are_not_looked_at() -> None:
+    """On a GPU that would be a wait; shapes, which cost nothing, are checked all the same."""
+    wrong = torch.full((2, 1, 3, 3), 7)
+    with trusted():
+        check_images(wrong, (1, 3, 3), 2)
+        with pytest.raises(GenfastError, match="shape"):
+            check_images(wrong, (1, 3, 4), 2)
+    with pytest.raises(GenfastError, match="levels 0 to 1"):
+        check_images(wrong, (1, 3, 3), 2)
 
 
 def test_check_images() -> None:

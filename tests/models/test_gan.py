@@ -1,5 +1,6 @@
 """The GAN's networks, and what each turn of its game computes."""
 
+import copy
 from dataclasses import replace
 
 import pytest
@@ -233,6 +234,19 @@ def test_half_precision_changes_little(objective: str) -> None:
         found = take_turn(half, "discriminator")
     for name, values in expected.items():
         torch.testing.assert_close(found[name], values, rtol=0.1, atol=0.05)
+
+
+def test_a_copy_normalizes_its_own_weights() -> None:
+    """The moving average is a copy: a power iteration of it must not move the original's vectors."""
+    model = tiny(network="sngan")
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    other = copy.deepcopy(model)
+    take_turn(other, "discriminator")
+    assert all(torch.equal(before[name], value) for name, value in model.named_buffers())
+    assert any(
+        not torch.equal(before[name], value)
+        for name, value in other.discriminator.named_buffers(prefix="discriminator")
+    )
 
 
 # ---- what it is for ----

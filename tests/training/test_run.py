@@ -56,6 +56,15 @@ def test_overwriting_deletes_what_a_run_writes_and_nothing_else(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "notes.txt"]
 
 
+def test_a_setting_that_is_newer_than_the_run_had_its_default(tmp_path):
+    folder = RunFolder(tmp_path)
+    folder.start(CONFIG, overwrite=False)
+    folder.resume(changed("train", beta1=0.9))
+    RunFolder(tmp_path / "other").start(CONFIG, overwrite=False)
+    with pytest.raises(GenfastError, match=r"started with beta1 = 0.9, not 0.5"):
+        RunFolder(tmp_path / "other").resume(changed("train", beta1=0.5))
+
+
 @pytest.mark.parametrize(
     ("config", "setting"),
     [
