@@ -9,6 +9,7 @@ from torch import Tensor
 
 from genfast.compiler.plan import Plan
 from genfast.compiler.program import Program, structure
+from genfast.compiler.target import ask_model
 from genfast.errors import GenfastError, NotSupported
 from genfast.likelihoods import check_images
 from genfast.ops import backends
@@ -174,12 +175,11 @@ class Sampler:
         marks = incremental.marks(self.model)
         if marks == self._marks:
             return
-        now = incremental.fingerprint(self.model)
-        if now != self._fingerprint:
+        if incremental.fingerprint(self.model) != self._fingerprint:
             for key, example in self._examples.items():
                 self._compiled[key] = self._compile_anew(example)
-            self._fingerprint = now
-        self._marks = incremental.marks(self.model)  # again: a model may mask its weights while it is compiled
+            self._fingerprint = incremental.fingerprint(self.model)  # a model may mask its weights while it is compiled
+        self._marks = incremental.marks(self.model)
 
     def _compile_anew(self, condition: Tensor | None) -> Compiled:
         return incremental.compile_model(self.model, self.engine, self.threads, condition, self.precision)
@@ -272,7 +272,7 @@ class Sampler:
         likelihood = self.model.likelihood
 
         def forward(part: Tensor, given: Tensor | None) -> Tensor:
-            params = self.model(part, condition=given)
+            params = ask_model(self.model, part, given)
             return likelihood.log_prob_map(params, part).double().flatten(1).sum(1)
 
         def stepwise(compiled: Compiled, part: Tensor, given: Tensor | None) -> Tensor:
@@ -300,7 +300,7 @@ class Sampler:
             return params
 
         parts = self._score(
-            images, condition, batch_size, lambda part, given: self.model(part, condition=given), stepwise
+            images, condition, batch_size, lambda part, given: ask_model(self.model, part, given), stepwise
         )
         if not parts:
             raise GenfastError("There is no image to look at: the batch is empty.")
