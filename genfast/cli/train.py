@@ -176,5 +176,5 @@ def main(argv: Sequence[str]) -> None:
     out = "features.npz" if verb == "features" else "samples.png"
     first = f"genfast evaluate {flags.out}"
     if result.model.criterion is None:
-        first = f"genfast explore {flags.out}"
+        first = f"genfast evaluate {flags.out} --samples 5000"
     say(f"the run is in {flags.out}; next: {first}, genfast {verb} {flags.out} -o {out}")

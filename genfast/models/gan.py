@@ -122,7 +122,8 @@ class GAN(Model, PriorPainter):
         """Raises GenfastError: there is no density."""
         raise GenfastError(
             "A GAN has no density to score images with: it is given by how it draws an image from z, and neither the "
-            "probability of an image nor a bound of it can be computed from that; look at what it draws instead."
+            "probability of an image nor a bound of it can be computed from that; compare what it draws with real "
+            "images instead (genfast evaluate RUN --samples 5000)."
         )
 
     def score(

@@ -15,12 +15,13 @@ SMALL = ["--network", "dcgan", "--channels", "2", "--latent", "2"]
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
-    """Runs of digits, four steps old: a GAN, a conditional one, and an autoencoder for what it refuses."""
+    """Runs of digits, four steps old: a GAN, a conditional one, a classifier that judges, and an autoencoder."""
     folder = tmp_path_factory.mktemp("runs")
     commands = {
         "gan": ["gan", *SMALL],
         "conditional": ["gan", *SMALL, "--network", "sngan", "--objective", "hinge", "--num-classes", "10"],
         "autoencoder": ["autoencoder", "--channels", "2", "--latent", "4"],
+        "classifier": ["classifier", "--channels", "2", "--latent", "4"],
     }
     for name, (model, *argv) in commands.items():
         assert main(["train", model, *TINY, *argv, "-o", str(folder / name)]) == 0
@@ -31,8 +32,7 @@ def test_train(runs, tmp_path, capsys):
     assert main(["train", "gan", *TINY, *SMALL, "--objective", "minimax", "-o", str(tmp_path / "run")]) == 0
     said = capsys.readouterr().out
     assert "done: step 4\n" in said
-    assert "genfast explore" in said
-    assert "genfast evaluate" not in said
+    assert "--samples 5000, genfast sample" in said
     for name in ("curve.png", "samples-0000.png"):
         assert (tmp_path / "run" / name).exists()
     line = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
@@ -69,6 +69,15 @@ def test_settings_that_make_no_gan(tmp_path, capsys):
 def test_there_is_no_density(runs, capsys):
     for argv in (["evaluate", runs / "gan"], ["evaluate", runs / "conditional", "--importance-samples", 5, "--json"]):
         refused(capsys, argv, "has no density")
+
+
+def test_evaluate_compares_what_it_draws(runs, capsys):
+    argv = ["evaluate", runs / "conditional", "--samples", 40, "--classifier", runs / "classifier", "--json"]
+    assert main([str(word) for word in argv]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["model"] == "gan"
+    assert "quality" in said
+    assert "nats_per_image" not in said
 
 
 def test_sample(runs, tmp_path, capsys):
