@@ -13,11 +13,13 @@ import pytest
 import torch
 
 from genfast.testing import require_cuda
-from tests.kernels.masked_conv2d_checks import case_names, operator_backend, run_in_process, run_table
+from tests.kernels.apart import run_in_process
+from tests.kernels.masked_conv2d_checks import case_names, operator_backend, run_table
 
 ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "kernels"
 SOURCE = KERNELS / "masked_conv2d" / "cuda.cu"
+CHECKS = Path(__file__).parent / "masked_conv2d_checks.py"
 needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
 needs_gcc = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
 
@@ -48,7 +50,7 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     library = tmp_path_factory.mktemp("emulation") / "masked_conv2d.so"
     environment = sanitizer_environment()
     build_emulation(KERNELS, library, *(["-fsanitize=address"] if environment else []))
-    return run_in_process(["emulated", str(library)], environment or {})
+    return run_in_process(CHECKS, ["emulated", str(library)], environment or {})
 
 
 @needs_gcc
@@ -81,7 +83,7 @@ def run_without(barrier: tuple[str, int] | None, folder: Path) -> dict[str, str]
         source.write_text("\n".join(lines))
     library = folder / "masked_conv2d.so"
     build_emulation(folder, library)
-    return run_in_process(["emulated", str(library), "quick"], {})
+    return run_in_process(CHECKS, ["emulated", str(library), "quick"], {})
 
 
 @needs_gcc
