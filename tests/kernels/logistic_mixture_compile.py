@@ -14,7 +14,6 @@ from tests.kernels.triton_compile import TYPES, report_on
 
 LIKELIHOODS = {  # batch, channels, components, levels, channels_last
     "rgb": (16, 3, 10, 256, True),
-    "rgb-planar": (16, 3, 10, 256, False),
     "grey": (16, 1, 5, 256, False),
     "vae": (64, 3, 0, 256, True),
     "huge": (2**15, 3, 10, 256, False),  # more than 2**31 elements
@@ -41,7 +40,7 @@ def wanted() -> list[tuple[str, torch.dtype, int]]:
         *((name, torch.float32, 90) for name in LIKELIHOODS),
         ("vae", torch.bfloat16, 80),
         ("rgb", torch.float16, 80),
-        ("rgb-planar", torch.float64, 90),
+        ("rgb", torch.float64, 90),
     ]
 
 

@@ -30,7 +30,7 @@ def test_interpreted(interpreted: dict[str, str], name: str) -> None:
 @pytest.mark.slow
 def test_compiles_for_gpus_without_spills(tmp_path: Path) -> None:
     report = run_in_process(HERE / "logistic_mixture_compile.py", [], {"TRITON_CACHE_DIR": str(tmp_path)})
-    assert len(report) >= 16
+    assert len(report) >= 14
     assert any(used["wide"] for used in report.values()), "the huge batch was not compiled with 64-bit offsets."
     assert_fits(report, registers=128)  # four blocks of 128 threads on a multiprocessor
 
