@@ -1,6 +1,6 @@
 """Sampling against one forward pass: the promise, measured.
 
-    python benchmarks/sampling.py [--quick] [--threads 2]
+    python benchmarks/sampling.py [--quick] [--threads 2] [--bfloat16]
 
 "One forward" is what plain PyTorch needs to look once at the same batch: F.conv2d with weights that are masked already,
 evaluation and inference mode, contiguous or channels_last, whichever is faster. The ratio is the time of sampling over
@@ -10,6 +10,9 @@ forward pass these layers are genfast's own (benchmarks/lstm.py has them against
 The floor: sampling computes each activation once and no masked weight, so its FLOPs over the peak of a matrix product
 is what it cannot go below ("share of peak" is how near it comes). The naive loop needs one forward pass a sub-pixel;
 a few of its passes are timed and multiplied, and for the digits preset a whole image is drawn that way.
+
+precision="bfloat16" is timed against float32 where the machine has instructions for its products (target: 0.6 of the
+time), or with --bfloat16.
 """
 
 import argparse
@@ -25,6 +28,7 @@ from torch import Tensor, nn
 import genfast
 from genfast.models import MODELS, ImageModel, build_model
 from genfast.nn import MaskedConv2d
+from genfast.ops.backends import isa
 from genfast.sampling import naive
 
 CASES = {
@@ -119,6 +123,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="batch 4 only; writes nothing")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--bfloat16", action="store_true", default=isa() == "avx512_bf16")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     peak = matmul_peak()
@@ -129,11 +134,14 @@ def main() -> None:
         start = time.perf_counter()
         sampler = genfast.compile_sampler(model, engine="cpu", threads=arguments.threads)
         compiling = time.perf_counter() - start
+        narrow = genfast.compile_sampler(model, engine="cpu", threads=arguments.threads, precision="bfloat16")
         print(f"{title}: compiled in {compiling:.1f} s, slope {sampler.plan.slope}, {sampler.plan.ticks} ticks")
         for batch, target in zip(BATCHES, TARGETS[name], strict=True):
             if arguments.quick and batch != 4:
                 continue
             rows.append(measure(title, model, sampler, batch, target, compiling, peak, arguments.turns))
+            if arguments.bfloat16:
+                rows[-1] |= measure_bfloat16(sampler, narrow, batch, arguments.turns)
     if not arguments.quick:
         whole = whole_loop()
         print(f"digits preset, whole images: {whole['loop_over_sampling']} times faster than the loop")
@@ -168,6 +176,21 @@ def measure(
         flush=True,
     )
     return row
+
+
+def measure_bfloat16(
+    sampler: genfast.sampling.Sampler, narrow: genfast.sampling.Sampler, batch: int, turns: int
+) -> dict[str, Any]:
+    """The time of bfloat16 over that of float32, and how far its logits are off."""
+    images = sampler.sample(batch, batch_size=batch)
+    exact = sampler.logits(images[:2])
+    error = float((narrow.logits(images[:2]) - exact).abs().max() / exact.abs().max())
+    assert error < 0.1, f"bfloat16 logits are off by {error:.1e}"
+    ratio = compare(
+        lambda: narrow.sample(batch, batch_size=batch), lambda: sampler.sample(batch, batch_size=batch), turns=turns
+    )
+    print(f"             bfloat16: {1 / ratio.median:.2f} of the time of float32 ({isa()}), logits off by {error:.1e}")
+    return {"bfloat16_over_float32": round(1 / ratio.median, 3), "bfloat16_error": error}
 
 
 if __name__ == "__main__":

@@ -161,6 +161,7 @@ std::shared_ptr<const Program> parse(py::handle spec) {
   if (likelihood != "bernoulli" && likelihood != "categorical")
     throw Refusal("The engine cannot draw from \"" + likelihood + "\".");
   p->bernoulli = likelihood == "bernoulli";
+  p->bfloat16 = get_as<bool>(spec, "bfloat16");
   for (py::handle v : get_list(spec, "values")) {
     Value value;
     value.channels = get_as<int64_t>(v, "channels");
@@ -355,6 +356,27 @@ py::object categorical(py::object logits, py::object levels, py::object known, p
   return drawn ? py::object(log_prob) : py::none();
 }
 
+// x [M, K] times w [K, N], both rounded to bfloat16.
+py::array_t<float> bfloat16_product(py::object x, py::object w) {
+  const auto a = array<float>(x, "x", {-1, -1});
+  const auto b = array<float>(w, "w", {a.shape(1), -1});
+  const int64_t M = a.shape(0), K = a.shape(1), N = b.shape(1), pairs = (K + 1) / 2, panel = cpu_kernels().panel;
+  std::vector<BFloat16> rows(M * pairs * 2), weights((N + panel - 1) / panel * panel * pairs * 2);
+  for (int64_t m = 0; m < M; m++) cpu_kernels().narrow(a.data() + m * K, rows.data() + m * pairs * 2, K);
+  for (int64_t k = 0; k < K; k++)
+    for (int64_t n = 0; n < N; n++)
+      cpu_kernels().narrow(b.data() + k * N + n,
+                           weights.data() + 2 * (n / panel * panel * pairs + k / 2 * panel + n % panel) + k % 2, 1);
+  const Tap tap = {0, 0, pairs, pairs};
+  py::array_t<float> out({M, N});
+  cpu_kernels().tap_gemm_of_pairs({.a = reinterpret_cast<const BFloat16Pair*>(rows.data()),
+                                   .w = reinterpret_cast<const BFloat16Pair*>(weights.data()),
+                                   .taps = &tap, .num_taps = 1, .a_k = 1, .w_k = panel, .w_panel = panel * pairs,
+                                   .out = out.mutable_data(), .out_row = N, .rows = M, .columns = N,
+                                   .add = Add::kNothing, .bias = nullptr, .next = nullptr});
+  return out;
+}
+
 py::array_t<double> exp_doubles(py::object x) {
   const auto a = array<double>(x, "x", {-1});
   py::array_t<double> out(a.size());
@@ -387,6 +409,8 @@ void bind(py::module_& m) {
   m.def("categorical", &categorical, py::arg("logits"), py::arg("levels"), py::arg("known"), py::arg("uniforms"),
         py::arg("bernoulli") = false, py::arg("temperature") = 1.0, py::arg("top_k") = 0, py::arg("top_p") = 1.0,
         "kernels/categorical on arrays.");
+  m.def("bfloat16_product", &bfloat16_product, py::arg("x"), py::arg("w"),
+        "kernels/tap_gemm on float32 arrays [M, K] and [K, N], both rounded to bfloat16.");
   m.def("exp_doubles", &exp_doubles, "exp as kernels/categorical computes it.");
 }
 

@@ -181,9 +181,15 @@ class Builder {
     // Minus zero would show whether a tap that is not there was skipped or multiplied by zeros: sum + bias where both are zeros.
     for (float& b : k.constants[h.bias].rows) b += 0.0f;
     h.finite = std::all_of(h.weight.begin(), h.weight.end(), [](float w) { return std::isfinite(w); });
-    pack(h);
-    h.gather_row = padded(h.depth) + kRowPadding;  // never a power of two: rows would share cache sets
-    if (h.gathers) h.taps = {{0, 0, h.depth, h.gather_row}};
+    h.gathers |= p_.bfloat16;
+    h.packed_depth = p_.bfloat16 ? (h.depth + 1) / 2 : h.depth;
+    if (p_.bfloat16)
+      pack_pairs(h);
+    else
+      pack(h);
+    h.weight = {};
+    h.gather_row = padded(h.packed_depth) + kRowPadding;  // never a power of two: rows would share cache sets
+    if (h.gathers) h.taps = {{0, 0, h.packed_depth, h.gather_row}};
   }
 
   void pack(Head& h) {
@@ -194,7 +200,22 @@ class Builder {
       for (int64_t d = 0; d < h.depth; d++)
         for (int64_t n = 0; n < panel; n++) *to++ = n0 + n < h.width ? h.weight[d * h.width + n0 + n] : 0.0f;
     }
-    h.weight = {};
+  }
+
+  // Rows 2 d and 2 d + 1 as one of pairs; a last row without a partner has zeros for it.
+  void pack_pairs(Head& h) {
+    std::vector<BFloat16> narrow(h.weight.size());
+    cpu_kernels().narrow(h.weight.data(), narrow.data(), int64_t(narrow.size()));
+    const auto at = [&](int64_t d, int64_t n) {
+      return d < h.depth && n < h.width ? uint32_t(narrow[d * h.width + n].bits) : 0u;
+    };
+    const int64_t panel = cpu_kernels().panel, pairs = h.packed_depth;
+    h.pairs = Memory<BFloat16Pair>((h.width + panel - 1) / panel * panel * pairs);
+    for (int64_t n0 = 0; n0 < h.width; n0 += panel) {
+      BFloat16Pair* to = h.pairs.get() + n0 * pairs;
+      for (int64_t d = 0; d < pairs; d++)
+        for (int64_t n = n0; n < n0 + panel; n++) *to++ = BFloat16Pair(at(2 * d, n) | at(2 * d + 1, n) << 16);
+    }
   }
 
   void check_lookup(const Kernel& k) const {

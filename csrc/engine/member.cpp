@@ -9,7 +9,11 @@ namespace genfast::engine {
 using Clock = std::chrono::steady_clock;
 
 Member::Member(Run& run, Team& team, int index)
-    : run_(run), p_(team.program), team_(team), cpu_(cpu_kernels()), index_(index), gather_(team.program.gather) {
+    : run_(run), p_(team.program), team_(team), cpu_(cpu_kernels()), index_(index) {
+  if (p_.bfloat16)
+    gather_pairs_ = Memory<BFloat16Pair>(p_.gather);
+  else
+    gather_ = Memory<float>(p_.gather);
   rows_.resize(p_.most_rows);
   profile_.kernels.resize(run.options_.profile ? p_.kernels.size() : 0);
 }

@@ -54,6 +54,7 @@ class Member {
   void linear(const Kernel& kernel, const Block& block, Part columns, const Head* next);
   void find_taps(const Kernel& kernel, const Block& block);
   void gather_taps(const Head& head, const Kernel& kernel, const Block& block);
+  template <class E>
   void multiply(const Head& head, const Kernel& kernel, const Block& block, Part columns, const Head* next);
   void lookup(const Kernel& kernel, const Block& block, Part part);
   void reduce(const Kernel& kernel, const Block& block, Part part);
@@ -66,8 +67,11 @@ class Member {
 
   Part rows_of(const Block& block) const;                       // all columns of this member's rows
   Part columns_of(const Head& head, const Block& block) const;  // all rows of this member's panels
-  // A read's rows [begin, end), `to` and on, row_stride apart; zeros where nothing is.
-  void copy_read(const Read& read, const Block& block, Part part, float* to, int64_t row_stride, bool zeros) const;
+  // A read's rows [begin, end), `to` and on, row_stride apart; zeros where nothing is. As they are, or rounded to bfloat16.
+  template <class E>
+  void copy_read(const Read& read, const Block& block, Part part, E* to, int64_t row_stride, bool zeros) const;
+  void copy_numbers(const float* from, float* to, int64_t n) const { std::copy_n(from, n, to); }
+  void copy_numbers(const float* from, BFloat16* to, int64_t n) const { cpu_.narrow(from, to, n); }
   float* at(const Place& place, const Block& block) const;
   float** table(int32_t index, const Block& block) { return rows_.data() + index * block.rows(); }
   float* const* table(int32_t index, const Block& block) const { return rows_.data() + index * block.rows(); }
@@ -86,6 +90,7 @@ class Member {
   const int32_t* cuts_ = nullptr;  // null, or this member computes parts [cuts_[0], cuts_[1]) of the tick all by itself
   uint32_t calls_seen_ = 0;
   Memory<float> gather_;      // taps copied together
+  Memory<BFloat16Pair> gather_pairs_;  // the same in bfloat16
   std::vector<float*> rows_;  // [tables][rows of the block]: where each row lies, in the caches if it has a slot there
   Profile profile_;
   std::chrono::steady_clock::time_point lap_, asked_;

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include "engine/member.h"
 
@@ -21,21 +22,30 @@ void for_each_run(const Block& block, int64_t begin, int64_t end, const F& f) {
 
 void copy_floats(const float* from, float* to, int64_t n) { std::memcpy(to, from, size_t(n) * sizeof(float)); }
 
+template <class E>
+const E* packed(const Head& head) {
+  if constexpr (std::is_same_v<E, BFloat16Pair>)
+    return head.pairs.get();
+  else
+    return head.packed.get();
+}
+
 }  // namespace
 
 float* Member::at(const Place& place, const Block& block) const {
   return team_.scratch.get() + (cuts_ ? index_ * team_.scratch_of_one : 0) + place.offset * block.rows();
 }
 
-void Member::copy_read(const Read& read, const Block& block, Part part, float* to, int64_t row_stride, bool zeros) const {
+template <class E>
+void Member::copy_read(const Read& read, const Block& block, Part part, E* to, int64_t row_stride, bool zeros) const {
   const int64_t channels = p_.values[read.value].channels, width = read.width;
   for_each_run(block, part.begin, part.end, [&](int32_t q, int64_t image, int64_t count, int64_t) {
     const int32_t slot = read.slot_table[q];
     if (slot >= 0) {
       const float* from = team_.cache(read.value, slot, image) + read.start;
-      for (int64_t m = 0; m < count; m++) copy_floats(from + m * channels, to + m * row_stride, width);
+      for (int64_t m = 0; m < count; m++) copy_numbers(from + m * channels, to + m * row_stride, width);
     } else if (zeros) {
-      for (int64_t m = 0; m < count; m++) std::fill_n(to + m * row_stride, width, 0.0f);
+      for (int64_t m = 0; m < count; m++) std::fill_n(to + m * row_stride, width, E{});
     }
     to += count * row_stride;
   });
@@ -61,7 +71,10 @@ void Member::linear(const Kernel& kernel, const Block& block, Part columns, cons
   else
     find_taps(kernel, block);
   count(&Profile::OfKernel::gather, kernel);
-  multiply(head, kernel, block, columns, next);
+  if (p_.bfloat16)
+    multiply<BFloat16Pair>(head, kernel, block, columns, next);
+  else
+    multiply<float>(head, kernel, block, columns, next);
   count(&Profile::OfKernel::gemm, kernel);
 }
 
@@ -75,18 +88,26 @@ void Member::find_taps(const Kernel& kernel, const Block& block) {
 
 // Copies the taps of each row side by side. Every member has a copy of its own: waiting for another's would take longer.
 void Member::gather_taps(const Head& head, const Kernel& kernel, const Block& block) {
-  int64_t k = 0;
-  for (const Argument& a : head.reads) {
-    copy_read(kernel.reads[a.index], block, {0, block.rows()}, gather_.get() + k, head.gather_row, true);
-    k += a.width;
-  }
+  const auto gather = [&](auto* to, int64_t row_stride) {
+    for (const Argument& a : head.reads) {
+      copy_read(kernel.reads[a.index], block, {0, block.rows()}, to, row_stride, true);
+      to += a.width;
+    }
+  };
+  if (!p_.bfloat16) return gather(gather_.get(), head.gather_row);
+  BFloat16* const numbers = reinterpret_cast<BFloat16*>(gather_pairs_.get());
+  gather(numbers, 2 * head.gather_row);
+  if (head.depth % 2)  // the last number's partner
+    for (int64_t m = 0; m < block.rows(); m++) numbers[m * 2 * head.gather_row + head.depth] = {};
 }
 
+// E: what is multiplied, float or BFloat16Pair.
+template <class E>
 void Member::multiply(const Head& head, const Kernel& kernel, const Block& block, Part columns, const Head* next) {
   if (columns.empty()) return;
   const int64_t P = cpu_.panel;
   // Where the weights of column n begin: in a panel, or in its second half.
-  const auto weights = [&](const Head& h, int64_t n) { return h.packed.get() + n / P * P * h.depth + n % P; };
+  const auto weights = [&](const Head& h, int64_t n) { return packed<E>(h) + n / P * P * h.packed_depth + n % P; };
   const Constant& bias = kernel.constants[head.bias];
   const auto bias_at = [&](int64_t i) { return bias.rows.data() + bias.which[block.positions[i]] * bias.row; };
   const bool same_bias = block.count == 1 || bias.count == 1;
@@ -94,28 +115,35 @@ void Member::multiply(const Head& head, const Kernel& kernel, const Block& block
   const int32_t scattered = kernel.register_table[0];
   float* const* to = scattered < 0 ? nullptr : table(scattered, block);
   float* out = at(place, block);
-  const auto product = [&](int64_t n0, int64_t n1, const float* next_weights) {
-    cpu_.tap_gemm({.a = gather_.get(),
-                   .w = weights(head, n0),
-                   .taps = head.taps.data(),
-                   .num_taps = int64_t(head.taps.size()),
-                   .a_k = 1,
-                   .w_k = P,
-                   .w_panel = P * head.depth,
-                   .out = out + n0,
-                   .out_row = place.row,
-                   .rows = block.rows(),
-                   .columns = n1 - n0,
-                   .add = same_bias ? Add::kBias : Add::kNothing,
-                   .bias = bias_at(0) + n0,
-                   .next = next_weights,
-                   .at = head.gathers ? nullptr : rows_.data(),
-                   .nothing = head.finite ? p_.zeros.get() : nullptr,
-                   .to = to,
-                   .to_column = n0,
-                   .fetch_rows = n0 == columns.first});
+  const auto product = [&](int64_t n0, int64_t n1, const E* next_weights) {
+    TapGemm<E, float> gemm = {.a = nullptr,
+                              .w = weights(head, n0),
+                              .taps = head.taps.data(),
+                              .num_taps = int64_t(head.taps.size()),
+                              .a_k = 1,
+                              .w_k = P,
+                              .w_panel = P * head.packed_depth,
+                              .out = out + n0,
+                              .out_row = place.row,
+                              .rows = block.rows(),
+                              .columns = n1 - n0,
+                              .add = same_bias ? Add::kBias : Add::kNothing,
+                              .bias = bias_at(0) + n0,
+                              .next = next_weights,
+                              .to = to,
+                              .to_column = n0,
+                              .fetch_rows = n0 == columns.first};
+    if constexpr (std::is_same_v<E, BFloat16Pair>) {
+      gemm.a = gather_pairs_.get();
+      return cpu_.tap_gemm_of_pairs(gemm);
+    } else {
+      gemm.a = gather_.get();
+      if (!head.gathers) gemm.at = rows_.data();
+      if (head.finite) gemm.nothing = p_.zeros.get();
+      return cpu_.tap_gemm(gemm);
+    }
   };
-  const float* after = next ? weights(*next, columns_of(*next, block).first) : nullptr;
+  const E* after = next ? weights(*next, columns_of(*next, block).first) : nullptr;
   int64_t begin = columns.first;
   if (const int64_t half = std::min((begin + P - 1) / P * P, columns.last); begin < half) {
     product(begin, half, half < columns.last ? weights(head, half) : after);

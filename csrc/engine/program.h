@@ -73,9 +73,11 @@ struct Head {
   float eps = 0;
   // built, for a Linear
   Memory<float> packed;  // [panel][depth][columns of a panel], zeros past the last column
+  Memory<BFloat16Pair> pairs;  // instead of it in bfloat16: the same with pairs of rows
   int64_t depth = 0;     // sum of the widths
+  int64_t packed_depth = 0;  // rows of a panel: depth, or pairs of them
   int64_t gather_row = 0;  // from row to row of taps copied together
-  bool gathers = false;    // copy taps together, because they are too narrow to be worth a loop each
+  bool gathers = false;    // copy taps together, because they are too narrow to be worth a loop each, or to be rounded
   bool finite = true;      // all weights: what is multiplied by zeros may be left out
   std::vector<Tap> taps;   // one for each read, or one for all that are copied together
 };
@@ -122,6 +124,7 @@ struct SubPixel {
 struct Program {
   int64_t C = 0, H = 0, W = 0, levels = 0, ticks = 0;
   bool bernoulli = false;
+  bool bfloat16 = false;  // factors of products are rounded to it; sums, and all else, are float
   std::vector<Value> values;
   std::vector<int32_t> inputs, conditions;
   std::vector<Kernel> kernels;
@@ -137,7 +140,7 @@ struct Program {
   std::vector<std::vector<double>> part_work;  // [ticks + 1], of each part of the tick
   std::vector<int64_t> last_tick;  // [H]: the last tick at which a sub-pixel of rows 0 .. y is drawn
   int64_t scratch = 0;             // floats, the most that a kernel's block needs
-  int64_t gather = 0;              // floats, the most that a Linear's rows copied together need
+  int64_t gather = 0;              // floats or pairs, the most that a Linear's rows copied together need
   int64_t most_rows = 0;           // entries that a block's tables of rows have, at most
   Memory<float> zeros;             // the row of a read that is not there
 

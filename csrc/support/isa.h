@@ -1,12 +1,12 @@
-// Which instruction set the CPU kernels use: the best this machine has, or less if GENFAST_CPU=generic|avx2|avx512 says so.
+// Which instruction set the CPU kernels use: the best this machine has, or less if GENFAST_CPU=generic|avx2|avx512|avx512_bf16 says so.
 #pragma once
 
 namespace genfast {
 
-enum class Isa { kGeneric, kAvx2, kAvx512 };
+enum class Isa { kGeneric, kAvx2, kAvx512, kAvx512Bf16 };  // each has all that the one before has
 
 Isa isa();                        // decided once, at the first call; throws std::runtime_error if GENFAST_CPU asks for what is not there
-const char* isa_name();           // "generic", "avx2", "avx512"
+const char* isa_name();           // "generic", "avx2", "avx512", "avx512_bf16"
 const char* best_isa_name();      // what the machine has, whatever GENFAST_CPU says
 
 }  // namespace genfast
@@ -14,7 +14,7 @@ const char* best_isa_name();      // what the machine has, whatever GENFAST_CPU 
 // The kernel NAME of the instruction set in use: GENFAST_KERNEL(masked_conv2d_float32).
 #if defined(__x86_64__)
 #define GENFAST_KERNEL(NAME)                                      \
-  (::genfast::isa() == ::genfast::Isa::kAvx512 ? ::genfast::avx512::NAME \
+  (::genfast::isa() >= ::genfast::Isa::kAvx512 ? ::genfast::avx512::NAME \
    : ::genfast::isa() == ::genfast::Isa::kAvx2 ? ::genfast::avx2::NAME   \
                                                : ::genfast::generic::NAME)
 #else

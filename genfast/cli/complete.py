@@ -56,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
             f"A {type(model).__name__} does not draw images pixel by pixel, so it cannot continue known pixels: "
             "complete images with a pixelcnn, gated-pixelcnn or pixelrnn."
         )
-    sampler = compile_sampler(model, flags.engine)
+    sampler = compile_sampler(model, flags.engine, precision=flags.precision)
     flags.explain(sampler)
     check_output(flags.out, model.image_shape[0])
     labels = None

@@ -140,6 +140,9 @@ class DrawFlags(RunFlags):
     """How to sample: cpu (each activation computed once, in C++: less than one forward pass), eager (the same in
     PyTorch), jacobi (several times fewer passes than pixels), naive (one pass per pixel), or auto (the fastest that can
     run)."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16: the cpu and eager engines round the factors of matrix products; faster where the machine has
+    AVX512-BF16 (see genfast info), and not quite the model's own distribution."""
     batch_size: int | None = None
     """Images drawn at a time; bounds the memory (default: what suits the engine)."""
 

@@ -40,15 +40,15 @@ def main(argv: Sequence[str]) -> None:
     model = flags.load()
     sampler: Sampler | LatentSampler
     if isinstance(model, VAE):
-        if flags.engine != "auto":
-            raise GenfastError("A vae draws all pixels at once: leave out --engine.")
+        if flags.engine != "auto" or flags.precision != "float32":
+            raise GenfastError("A vae draws all pixels at once: leave out --engine and --precision.")
         if flags.out.suffix.lower() == ".gif":
             raise GenfastError("A vae draws all pixels at once, so none appear one by one: write a .png or .npz.")
         sampler = LatentSampler(model)
     elif isinstance(model, ImageModel):
         if flags.mean:
             raise GenfastError("--mean is for models with a latent variable; try --temperature 0.")
-        sampler = compile_sampler(model, flags.engine)
+        sampler = compile_sampler(model, flags.engine, precision=flags.precision)
         flags.explain(sampler)
     else:
         raise GenfastError(

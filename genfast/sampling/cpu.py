@@ -24,16 +24,17 @@ T = TypeVar("T")
 class CpuEngine:
     """Runs a plan on the CPU in float32. Made once for a plan; ``start`` makes a run over a batch.
 
+    bfloat16: the factors of products are rounded to bfloat16; their sums, and all else, stay float32.
     threads: split the batch; where there are more threads than images, they split the columns of each product.
     Results do not depend on it, to the bit. Raises GenfastError for a plan that makes no sense.
     """
 
-    def __init__(self, plan: Plan, threads: int | None = None) -> None:
+    def __init__(self, plan: Plan, threads: int | None = None, bfloat16: bool = False) -> None:
         from genfast import _C
 
         self.plan = plan
         self.threads = threads if threads is not None else torch.get_num_threads()
-        self.engine = refusing(lambda: _C.Engine(specification(plan)))
+        self.engine = refusing(lambda: _C.Engine(specification(plan, bfloat16)))
 
     def start(self, request: Request, profile: bool = False, poison: bool = False) -> "CpuRun":
         """poison: caches start as NaN, so that a plan which reads what nothing wrote shows."""
@@ -109,7 +110,7 @@ def condition_array(condition: Tensor, positions: int, channels: int) -> np.ndar
     return np.ascontiguousarray(cells.detach().to("cpu", torch.float32).numpy())
 
 
-def specification(plan: Plan) -> Spec:
+def specification(plan: Plan, bfloat16: bool = False) -> Spec:
     """The plan as csrc/engine/binding.cpp reads it."""
     program = plan.program
     launches = np.stack([plan.launch_tick, plan.launch_kernel, plan.launch_begin, plan.launch_end], 1)
@@ -117,6 +118,7 @@ def specification(plan: Plan) -> Spec:
         "image_shape": integers(program.image_shape),
         "levels": program.levels,
         "likelihood": program.likelihood,
+        "bfloat16": bfloat16,
         "ticks": plan.ticks,
         "values": [
             {"channels": v.channels, "slots": count, "slot": integers(slot)}

@@ -20,10 +20,16 @@ from genfast.sampling.request import Request
 
 
 class EagerEngine:
-    """Runs a plan on a device. Made once for a plan; ``start`` makes a run over a batch."""
+    """Runs a plan on a device. Made once for a plan; ``start`` makes a run over a batch.
 
-    def __init__(self, plan: Plan, likelihood: Likelihood, device: torch.device, dtype: torch.dtype) -> None:
+    bfloat16: the factors of products are rounded to bfloat16; their sums, and all else, are of the dtype.
+    """
+
+    def __init__(
+        self, plan: Plan, likelihood: Likelihood, device: torch.device, dtype: torch.dtype, bfloat16: bool = False
+    ) -> None:
         self.plan, self.likelihood, self.device, self.dtype = plan, likelihood, device, dtype
+        self.bfloat16 = bfloat16
         bounds = np.searchsorted(plan.launch_tick, np.arange(-1, plan.ticks + 1))
         self.first_launch = bounds  # of tick t: launches first_launch[t + 1] .. first_launch[t + 2] - 1
         self.drawn_at: list[list[tuple[int, int]]] = [[] for _ in range(plan.ticks)]
@@ -121,6 +127,8 @@ class EagerRun:
                     return total
                 rows = torch.cat([self._take(t.read, q) for t in head.taps], -1)
                 weights = torch.cat([engine.on_device(t.weight, engine.dtype) for t in head.taps])
+                if engine.bfloat16:
+                    rows, weights = (factor.bfloat16().to(engine.dtype) for factor in (rows, weights))
                 return rows @ weights + total
             case Lookup():
                 table = engine.on_device(head.table, engine.dtype)

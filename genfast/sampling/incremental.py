@@ -49,22 +49,26 @@ class Compiled:
     engine: Engine
 
 
-def compile_model(model: CausalModel, engine: str, threads: int, condition: Tensor | None) -> Compiled:
+def compile_model(
+    model: CausalModel, engine: str, threads: int, condition: Tensor | None, precision: str = "float32"
+) -> Compiled:
     """Raises NotCausal, NotSupported or GenfastError: see compiler.compile_module."""
     with evaluation_mode(model):
         plan = schedule(compile_module(model_target(model, condition)))
-    return Compiled(plan, cost(plan), make_engine(model, engine, threads, plan))
+    return Compiled(plan, cost(plan), make_engine(model, engine, threads, plan, precision))
 
 
-def make_engine(model: CausalModel, engine: str, threads: int, plan: Plan) -> Engine:
+def make_engine(model: CausalModel, engine: str, threads: int, plan: Plan, precision: str) -> Engine:
+    bfloat16 = precision == "bfloat16"
     if engine == "cpu":
         from genfast.sampling.cpu import CpuEngine
 
-        return CpuEngine(plan, threads)
+        return CpuEngine(plan, threads, bfloat16)
     from genfast.sampling.eager import EagerEngine
 
     dtype = dtype_of(model)
-    return EagerEngine(plan, model.likelihood, device_of(model), dtype if dtype == torch.float64 else torch.float32)
+    dtype = dtype if dtype == torch.float64 else torch.float32
+    return EagerEngine(plan, model.likelihood, device_of(model), dtype, bfloat16)
 
 
 def request_of(task: Task) -> Request:

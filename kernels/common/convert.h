@@ -1,6 +1,10 @@
 // Storage types and the types they are computed in: float and double as themselves, bfloat16 as float.
 #pragma once
 
+#if defined(__AVX512BF16__)
+#include <immintrin.h>
+#endif
+
 #include "common/simd.h"
 #include "common/storage.h"
 
@@ -47,11 +51,15 @@ GENFAST_INLINE Vector<float>::type load_wide(const BFloat16* p) {
   return (Vector<float>::type)(__builtin_convertvector(halves, Words) << 16);
 }
 GENFAST_INLINE void store_narrow(Vector<float>::type v, BFloat16* to) {
+#if defined(__AVX512BF16__)
+  *reinterpret_cast<Halves*>(to) = (Halves)_mm512_cvtneps_pbh((__m512)v);  // denormals become zeros
+#else
   const Words bits = (Words)v;
   const Words rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
   const Words is_nan = (Words)(v != v);
   const Words out = (is_nan & ((bits >> 16) | 0x40)) | (~is_nan & rounded);
   *reinterpret_cast<Halves*>(to) = __builtin_convertvector(out, Halves);
+#endif
 }
 
 // to[i] = from[i] for i < n, between storage types.

@@ -4,22 +4,31 @@
 // tile is one vector wide, and few rows take two panels at once.
 #include "tap_gemm/cpu.h"
 
-#include "common/simd.h"
+#include "common/convert.h"
+#include "tap_gemm/factors.h"
 
 namespace genfast::GENFAST_ISA {
 namespace {
 
 constexpr int kVectors = 2;  // of a whole panel
-template <class T>
-constexpr int kPanel = kVectors * kLanes<T>;
+template <class E>
+constexpr int kPanel = kVectors * kLanes<E>;
 // With so few rows a tile takes two panels at once: fewer than 8 sums would wait for each other, not for the weights.
-constexpr int kFewRows = 3;
-template <int V>
-constexpr int kTileRows = V == 1 ? GENFAST_NARROW_TILE_ROWS : V == kVectors ? GENFAST_TILE_ROWS : kFewRows;
+template <class E>
+constexpr int kFewRows = Factors<E>::kFewRows;
+template <class E, int V>
+constexpr int kTileRows = V == 1 ? GENFAST_NARROW_TILE_ROWS : V == kVectors ? Factors<E>::kTileRows : kFewRows<E>;
 // Rows anywhere need a pointer each, and x86 has fifteen registers for them and for everything else.
 constexpr int kMostPointers = 9;
-template <int V>
-constexpr int kScatteredRows = kTileRows<V> < kMostPointers ? kTileRows<V> : kMostPointers;
+template <class E, int V>
+constexpr int kScatteredRows = kTileRows<E, V> < kMostPointers ? kTileRows<E, V> : kMostPointers;
+
+template <class E>
+using SumOf = typename Factors<E>::Sum;
+template <class E>
+using Gemm = TapGemm<E, SumOf<E>>;
+template <class E>
+using Sums = typename Factors<E>::Sums;
 
 // Keeps a sum in a register of its own between two steps. Left alone, the compiler overlaps steps until it runs out of
 // registers, and one sum that goes through memory makes all wait. Where the tile itself fills the registers there is nothing to
@@ -38,97 +47,98 @@ constexpr bool kFillsRegisters = GENFAST_VECTOR_BYTES < 64 && R * V >= 12;
 // Rows of a are pixels: k is contiguous. Rows a constant length apart: with many of them every third has a pointer of its own,
 // and the two after it are one and two row lengths further on, which x86 addresses for free; left alone, the compiler keeps a
 // pointer for every row and spills.
-template <class T, int R>
+template <class E, int R>
 struct SpacedRows {
   static constexpr int kShare = R <= 6 ? 1 : 3, kPointers = (R + kShare - 1) / kShare;
-  const T* base[kPointers];
+  const E* base[kPointers];
   ptrdiff_t row;
-  GENFAST_INLINE SpacedRows(const TapGemm<T>& g, int64_t t, int64_t m) : row(g.taps[t].a_row) {
+  GENFAST_INLINE SpacedRows(const Gemm<E>& g, int64_t t, int64_t m) : row(g.taps[t].a_row) {
 #pragma GCC unroll 8
     for (int i = 0; i < kPointers; i++) {
       base[i] = g.a + g.taps[t].a + (m + kShare * i) * row;
       asm("" : "+r"(base[i]));
     }
   }
-  GENFAST_INLINE T at(int r, int k) const { return base[r / kShare][(r % kShare) * row + k]; }
+  GENFAST_INLINE E at(int r, int k) const { return base[r / kShare][(r % kShare) * row + k]; }
   GENFAST_INLINE void advance(ptrdiff_t k) {
 #pragma GCC unroll 8
     for (int i = 0; i < kPointers; i++) base[i] += k;
   }
-  GENFAST_INLINE static bool absent(const TapGemm<T>&, int64_t, int64_t) { return false; }
-  GENFAST_INLINE static void fetch(const TapGemm<T>&, int64_t, int64_t) {}
+  GENFAST_INLINE static bool absent(const Gemm<E>&, int64_t, int64_t) { return false; }
+  GENFAST_INLINE static void fetch(const Gemm<E>&, int64_t, int64_t) {}
 };
 
-template <class T, int R>
+template <class E, int R>
 struct ScatteredRows {
-  const T* base[R];
-  GENFAST_INLINE ScatteredRows(const TapGemm<T>& g, int64_t t, int64_t m) {
+  const E* base[R];
+  GENFAST_INLINE ScatteredRows(const Gemm<E>& g, int64_t t, int64_t m) {
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++) {
       base[r] = g.at[t * g.rows + m + r];
       asm("" : "+r"(base[r]));
     }
   }
-  GENFAST_INLINE T at(int r, int k) const { return base[r][k]; }
+  GENFAST_INLINE E at(int r, int k) const { return base[r][k]; }
   GENFAST_INLINE void advance(ptrdiff_t k) {
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++) base[r] += k;
   }
   // Whether no row of the tile has anything at this tap.
-  GENFAST_INLINE static bool absent(const TapGemm<T>& g, int64_t t, int64_t m) {
-    const T* const* at = g.at + t * g.rows + m;
+  GENFAST_INLINE static bool absent(const Gemm<E>& g, int64_t t, int64_t m) {
+    const E* const* at = g.at + t * g.rows + m;
     for (int r = 0; r < R; r++)
       if (at[r] != g.nothing) return false;
     return true;
   }
   // Rows m and on of a tap, for the tile that comes next: what lies anywhere no hardware fetches ahead.
-  GENFAST_INLINE static void fetch(const TapGemm<T>& g, int64_t t, int64_t m) {
+  GENFAST_INLINE static void fetch(const Gemm<E>& g, int64_t t, int64_t m) {
     const int64_t end = m + R < g.rows ? m + R : g.rows;
     for (; m < end; m++) {
       const char* row = reinterpret_cast<const char*>(g.at[t * g.rows + m]);
-      for (int64_t k = 0; k < int64_t(sizeof(T)) * g.taps[t].depth; k += 64) __builtin_prefetch(row + k, 0, 3);
+      for (int64_t k = 0; k < int64_t(sizeof(E)) * g.taps[t].depth; k += 64) __builtin_prefetch(row + k, 0, 3);
     }
   }
 };
 
 // One k of all sums. The fewer of rows and vectors wait in registers for the others.
-template <class T, int R, int V, class Element>
-GENFAST_INLINE void multiply_add(typename Vector<T>::type (&acc)[R][V], const T* w, ptrdiff_t w_panel, Element a) {
-  using Vec = typename Vector<T>::type;
-  const auto weights = [&](int v) { return load(w + v / kVectors * w_panel + v % kVectors * kLanes<T>); };
-  const auto add = [&](int r, int v, Vec x, Vec b) {
-    acc[r][v] += x * b;
+template <class E, int R, int V, class Element>
+GENFAST_INLINE void multiply_add(Sums<E> (&acc)[R][V], const E* w, ptrdiff_t w_panel, Element a) {
+  using F = Factors<E>;
+  using Factor = typename F::Type;
+  const auto weights = [&](int v) { return F::columns(w + v / kVectors * w_panel + v % kVectors * kLanes<E>); };
+  const auto add = [&](int r, int v, const Factor& x, const Factor& b) {
+    F::add(acc[r][v], x, b);
     if constexpr (!kFillsRegisters<R, V>) keep_in_register(acc[r][v]);
   };
   if constexpr (R < V) {
-    Vec x[R];
+    Factor x[R];
 #pragma GCC unroll 16
-    for (int r = 0; r < R; r++) x[r] = a(r) - Vec{};  // minus zero: nothing is left of it
+    for (int r = 0; r < R; r++) x[r] = F::everywhere(a(r));
 #pragma GCC unroll 4
     for (int v = 0; v < V; v++) {
-      const Vec b = weights(v);
+      const Factor b = weights(v);
 #pragma GCC unroll 16
       for (int r = 0; r < R; r++) add(r, v, x[r], b);
     }
   } else {
-    Vec b[V];
+    Factor b[V];
 #pragma GCC unroll 4
     for (int v = 0; v < V; v++) b[v] = weights(v);
 #pragma GCC unroll 16
     for (int r = 0; r < R; r++) {
-      const T x = a(r);
+      const Factor x = F::everywhere(a(r));
 #pragma GCC unroll 4
-      for (int v = 0; v < V; v++) add(r, v, x - Vec{}, b[v]);
+      for (int v = 0; v < V; v++) add(r, v, x, b[v]);
     }
   }
 }
 
-template <class T, int R, int V>
-GENFAST_INLINE void store_sums(const typename Vector<T>::type (&acc)[R][V], T* sums) {
+template <class E, int R, int V>
+GENFAST_INLINE void store_sums(const Sums<E> (&acc)[R][V], SumOf<E>* sums) {
 #pragma GCC unroll 16
   for (int r = 0; r < R; r++)
 #pragma GCC unroll 4
-    for (int v = 0; v < V; v++) store(sums + (r * V + v) * kLanes<T>, acc[r][v]);
+    for (int v = 0; v < V; v++) store(sums + (r * V + v) * kLanes<E>, acc[r][v]);
 }
 
 // Weights that are not in an L2 cache arrive too late for a tile, and in time for the next panel's tiles if they are asked for
@@ -147,19 +157,19 @@ struct Ahead {
 // The two summations are functions of their own, with nothing else in them: with the epilogue in the same function the compiler
 // spills accumulators inside the loop, which costs a third of the speed. Every loop over acc is unrolled, or it would live in
 // memory.
-template <class T, int R, int V, template <class, int> class Rows>
-__attribute__((noinline)) void sum_rows_of_pixels(const TapGemm<T>& g, int64_t m, Ahead ahead, T* sums) {
-  typename Vector<T>::type acc[R][V] = {};
+template <class E, int R, int V, template <class, int> class Rows>
+__attribute__((noinline)) void sum_rows_of_pixels(const Gemm<E>& g, int64_t m, Ahead ahead, SumOf<E>* sums) {
+  Sums<E> acc[R][V] = {};
   for (int64_t t = 0; t < g.num_taps; t++) {
-    if (g.fetch_rows) Rows<T, R>::fetch(g, t, m + R);
-    if (Rows<T, R>::absent(g, t, m)) continue;
-    Rows<T, R> a(g, t, m);
-    const T* w = g.w + g.taps[t].w * g.w_k;
+    if (g.fetch_rows) Rows<E, R>::fetch(g, t, m + R);
+    if (Rows<E, R>::absent(g, t, m)) continue;
+    Rows<E, R> a(g, t, m);
+    const E* w = g.w + g.taps[t].w * g.w_k;
     int64_t k = g.taps[t].depth;
     for (; k >= 4; k -= 4) {
 #pragma GCC unroll 4
       for (int u = 0; u < 4; u++) {
-        multiply_add<T, R, V>(acc, w + u * g.w_k, g.w_panel, [&](int r) { return a.at(r, u); });
+        multiply_add<E, R, V>(acc, w + u * g.w_k, g.w_panel, [&](int r) { return a.at(r, u); });
         if (u < kAhead) ahead.fetch(u);
       }
       ahead.advance();
@@ -167,27 +177,27 @@ __attribute__((noinline)) void sum_rows_of_pixels(const TapGemm<T>& g, int64_t m
       w += 4 * g.w_k;
     }
     for (; k > 0; k--) {
-      multiply_add<T, R, V>(acc, w, g.w_panel, [&](int r) { return a.at(r, 0); });
+      multiply_add<E, R, V>(acc, w, g.w_panel, [&](int r) { return a.at(r, 0); });
       a.advance(1);
       w += g.w_k;
     }
   }
-  store_sums<T, R, V>(acc, sums);
+  store_sums<E, R, V>(acc, sums);
 }
 
-template <class T, int R, int V>
-__attribute__((noinline)) void sum_columns_of_channels(const TapGemm<T>& g, int64_t m, T* sums) {
-  typename Vector<T>::type acc[R][V] = {};
+template <class E, int R, int V>
+__attribute__((noinline)) void sum_columns_of_channels(const Gemm<E>& g, int64_t m, SumOf<E>* sums) {
+  Sums<E> acc[R][V] = {};
   for (int64_t t = 0; t < g.num_taps; t++) {
-    const T* a = g.a + g.taps[t].a + m;
-    const T* w = g.w + g.taps[t].w * g.w_k;
+    const E* a = g.a + g.taps[t].a + m;
+    const E* w = g.w + g.taps[t].w * g.w_k;
     for (int64_t k = g.taps[t].depth; k > 0; k--) {
-      multiply_add<T, R, V>(acc, w, g.w_panel, [&](int r) { return a[r]; });
+      multiply_add<E, R, V>(acc, w, g.w_panel, [&](int r) { return a[r]; });
       a += g.a_k;
       w += g.w_k;
     }
   }
-  store_sums<T, R, V>(acc, sums);
+  store_sums<E, R, V>(acc, sums);
 }
 
 template <class T>
@@ -204,17 +214,18 @@ GENFAST_INLINE void finish_row(const T* sum, const T* plus, T* to, int64_t colum
 
 // Rows [m, m + R) of V vectors of columns. What the sum is added to joins last: a large bias at the start would cost every
 // partial sum its low bits. Weights that are wider than the output are never written past its end.
-template <class T, int R, int V>
-void tile(const TapGemm<T>& g, int64_t m, Ahead ahead) {
-  constexpr int kColumns = V * kLanes<T>;
+template <class E, int R, int V>
+void tile(const Gemm<E>& g, int64_t m, Ahead ahead) {
+  using T = SumOf<E>;
+  constexpr int kColumns = V * kLanes<E>;
   alignas(64) T sums[R * kColumns];
-  constexpr bool scatters = R <= kScatteredRows<V>, columns = V <= kVectors;
+  constexpr bool scatters = R <= kScatteredRows<E, V>, columns = V <= kVectors;
   if (scatters && g.at) {
-    if constexpr (scatters) sum_rows_of_pixels<T, R, V, ScatteredRows>(g, m, ahead, sums);
+    if constexpr (scatters) sum_rows_of_pixels<E, R, V, ScatteredRows>(g, m, ahead, sums);
   } else if (!columns || g.a_k == 1) {
-    sum_rows_of_pixels<T, R, V, SpacedRows>(g, m, ahead, sums);
+    sum_rows_of_pixels<E, R, V, SpacedRows>(g, m, ahead, sums);
   } else {
-    if constexpr (columns) sum_columns_of_channels<T, R, V>(g, m, sums);
+    if constexpr (columns) sum_columns_of_channels<E, R, V>(g, m, sums);
   }
   for (int64_t r = 0; r < R; r++) {
     const T* sum = sums + r * kColumns;
@@ -227,56 +238,58 @@ void tile(const TapGemm<T>& g, int64_t m, Ahead ahead) {
   }
 }
 
-template <class T, int R, int V>
-GENFAST_INLINE void tile_of(int64_t rows, const TapGemm<T>& g, int64_t m, Ahead ahead) {
-  if (rows == R) return tile<T, R, V>(g, m, ahead);
-  if constexpr (R > 1) tile_of<T, R - 1, V>(rows, g, m, ahead);
+template <class E, int R, int V>
+GENFAST_INLINE void tile_of(int64_t rows, const Gemm<E>& g, int64_t m, Ahead ahead) {
+  if (rows == R) return tile<E, R, V>(g, m, ahead);
+  if constexpr (R > 1) tile_of<E, R - 1, V>(rows, g, m, ahead);
 }
 
 // Rows are split evenly: 32 rows in tiles of at most 14 are 11 + 11 + 10, not 14 + 14 + 4.
-template <class T, int V>
-GENFAST_INLINE void tiles(const TapGemm<T>& g) {
-  const int64_t most = g.at ? kScatteredRows<V> : kTileRows<V>, count = (g.rows + most - 1) / most;
+template <class E, int V>
+GENFAST_INLINE void tiles(const Gemm<E>& g) {
+  const int64_t most = g.at ? kScatteredRows<E, V> : kTileRows<E, V>, count = (g.rows + most - 1) / most;
   for (int64_t i = 0, m = 0; i < count; i++) {
     const int64_t rows = (g.rows - m) / (count - i);
     const char* halves[] = {reinterpret_cast<const char*>(g.next), reinterpret_cast<const char*>(g.next + g.w_panel / 2)};
-    tile_of<T, kTileRows<V>, V>(rows, g, m, {halves[i % 2], halves[count == 1 ? 1 : i % 2]});
+    tile_of<E, kTileRows<E, V>, V>(rows, g, m, {halves[i % 2], halves[count == 1 ? 1 : i % 2]});
     m += rows;
   }
 }
 
 // The columns from n0 on, at most `most` of them.
-template <class T>
-GENFAST_INLINE TapGemm<T> columns_of(const TapGemm<T>& g, int64_t n0, int64_t most) {
-  TapGemm<T> part = g;
-  part.w += n0 / kPanel<T> * g.w_panel;
+template <class E>
+GENFAST_INLINE Gemm<E> columns_of(const Gemm<E>& g, int64_t n0, int64_t most) {
+  Gemm<E> part = g;
+  part.w += n0 / kPanel<E> * g.w_panel;
   part.out += n0;
   part.to_column += n0;
   part.fetch_rows = g.fetch_rows && n0 == 0;
   if (g.add == Add::kBias) part.bias += n0;
-  part.next = n0 + most < g.columns ? part.w + most / kPanel<T> * g.w_panel : g.next ? g.next : part.w;
+  part.next = n0 + most < g.columns ? part.w + most / kPanel<E> * g.w_panel : g.next ? g.next : part.w;
   part.columns = g.columns - n0 < most ? g.columns - n0 : most;
   return part;
 }
 
-template <class T>
-GENFAST_INLINE void all_tiles(const TapGemm<T>& g) {
+template <class E>
+GENFAST_INLINE void all_tiles(const Gemm<E>& g) {
   int64_t n = 0;
-  if (g.rows <= kFewRows && (g.at || g.a_k == 1))
-    for (; g.columns - n > kPanel<T>; n += 2 * kPanel<T>) tiles<T, 2 * kVectors>(columns_of(g, n, 2 * kPanel<T>));
-  for (; n < g.columns; n += kPanel<T>) {
-    const TapGemm<T> part = columns_of(g, n, kPanel<T>);
-    if (part.columns <= kLanes<T>)
-      tiles<T, 1>(part);
+  if (g.rows <= kFewRows<E> && (g.at || g.a_k == 1))
+    for (; g.columns - n > kPanel<E>; n += 2 * kPanel<E>) tiles<E, 2 * kVectors>(columns_of(g, n, 2 * kPanel<E>));
+  for (; n < g.columns; n += kPanel<E>) {
+    const Gemm<E> part = columns_of(g, n, kPanel<E>);
+    if (part.columns <= kLanes<E>)
+      tiles<E, 1>(part);
     else
-      tiles<T, kVectors>(part);
+      tiles<E, kVectors>(part);
   }
 }
 
 }  // namespace
 
 extern const int64_t panel_bytes = kVectors * GENFAST_VECTOR_BYTES;
-void tap_gemm(const TapGemm<float>& gemm) { all_tiles(gemm); }
-void tap_gemm(const TapGemm<double>& gemm) { all_tiles(gemm); }
+void tap_gemm(const TapGemm<float>& gemm) { all_tiles<float>(gemm); }
+void tap_gemm(const TapGemm<double>& gemm) { all_tiles<double>(gemm); }
+void tap_gemm(const TapGemm<BFloat16Pair, float>& gemm) { all_tiles<BFloat16Pair>(gemm); }
+void narrow(const float* from, BFloat16* to, int64_t n) { copy(from, to, n); }
 
 }  // namespace genfast::GENFAST_ISA

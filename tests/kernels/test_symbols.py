@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from genfast.testing.instruction_sets import ORDER
+
 BUILD = Path(__file__).parents[2] / "build"
 WEAK = {"W", "V", "u"}  # nm's letters for symbols of which the linker keeps any one copy
 
@@ -17,7 +19,7 @@ def weak_symbols(listing: str) -> list[str]:
 
 
 def test_kernel_objects_have_no_weak_symbols() -> None:
-    objects = [path for isa in ("generic", "avx2", "avx512") for path in BUILD.rglob(f"kernels_{isa}.dir/**/*.o")]
+    objects = [path for isa in ORDER for path in BUILD.rglob(f"kernels_{isa}.dir/**/*.o")]
     if not objects or not shutil.which("nm"):
         pytest.skip("no object files of a build in this checkout, or no nm")
     for path in objects:

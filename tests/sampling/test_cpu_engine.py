@@ -39,6 +39,7 @@ from genfast.errors import GenfastError
 from genfast.likelihoods.draw import draw_levels
 from genfast.sampling import noise
 from genfast.sampling.request import Request
+from genfast.testing.instruction_sets import ORDER
 
 _C = pytest.importorskip("genfast._C")
 from genfast.sampling.cpu import CpuEngine, specification  # noqa: E402
@@ -164,8 +165,8 @@ def request(program: Program, n: int, first: int = 0, seed: int = 0, **options: 
     )
 
 
-def draw(plan: Plan, r: Request, threads: int = 1) -> Request:
-    CpuEngine(plan, threads).start(r, poison=True).until_row(plan.program.image_shape[1] - 1)
+def draw(plan: Plan, r: Request, threads: int = 1, bfloat16: bool = False) -> Request:
+    CpuEngine(plan, threads, bfloat16).start(r, poison=True).until_row(plan.program.image_shape[1] - 1)
     return r
 
 
@@ -200,15 +201,16 @@ def test_parameters_and_levels(program: Program, n: int, threads: int) -> None:
 
 
 @pytest.mark.parametrize("program", CASES, ids=IDS)
-def test_an_image_is_the_same_in_any_batch_by_any_threads_in_any_wavefront(program: Program) -> None:
+@pytest.mark.parametrize("bfloat16", [False, True], ids=["float32", "bfloat16"])
+def test_an_image_is_the_same_in_any_batch_by_any_threads_in_any_wavefront(program: Program, bfloat16: bool) -> None:
     plan = schedule(program)
-    whole = draw(plan, request(program, 13))
+    whole = draw(plan, request(program, 13), bfloat16=bfloat16)
     slopes = {smallest_slope(program), program.image_shape[2]}
     plans = [schedule(program, slope) for slope in slopes]
     for n, first in ((13, 0), (1, 0), (1, 12), (2, 5), (6, 3), (12, 1)):
         for threads in (1, 2, 3, 4):
             for other in plans:
-                got = draw(other, request(program, n, first), threads)
+                got = draw(other, request(program, n, first), threads, bfloat16)
                 assert bits(got) == bits(part(whole, slice(first, first + n))), (n, first, threads, other.slope)
 
 
@@ -617,11 +619,11 @@ def test_other_python_threads_run_meanwhile_and_cannot_interfere() -> None:
 @pytest.mark.parametrize("isa", ["generic", "avx2", "avx512"])
 def test_every_narrower_instruction_set(isa: str) -> None:
     """These tests once more, in a process that may use less."""
-    order = ["generic", "avx2", "avx512"]
-    if order.index(isa) >= order.index(_C.isa()):
+    if ORDER.index(isa) >= ORDER.index(_C.isa()):
         pytest.skip(f"the tests run on {_C.isa()}")
     tests = Path(__file__).parents[1]
-    files = ["kernels/test_pointwise.py", "kernels/test_categorical.py", "sampling/test_cpu_engine.py"]
+    files = ["kernels/test_pointwise.py", "kernels/test_categorical.py", "kernels/test_bfloat16_product.py"]
+    files += ["sampling/test_cpu_engine.py"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-k", "not instruction_set", *(str(tests / file) for file in files)],
         env={**os.environ, "GENFAST_CPU": isa}, cwd=tests.parent, capture_output=True, text=True, check=False,

@@ -279,8 +279,8 @@ def test_bad_requests() -> None:
     model = build("pixelcnn", "gray")
     with pytest.raises(GenfastError, match="threads must be"):
         compile_sampler(model, threads=0)
-    with pytest.raises(NotSupported, match="float32"):
-        compile_sampler(model, precision="bfloat16")
+    with pytest.raises(GenfastError, match="Unknown precision 'float16': choose float32 or bfloat16"):
+        compile_sampler(model, precision="float16")
     conditional = build("gated-pixelcnn", "gray", num_classes=3)
     for engine in ("eager", "auto"):
         sampler = compile_sampler(conditional, engine)
