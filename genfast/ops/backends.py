@@ -21,7 +21,7 @@ OPERATORS: dict[str, tuple[str, ...]] = {
     "masked_conv2d": BACKENDS,
     "row_lstm": ("reference", "cpu", "triton"),
     "diagonal_lstm": ("reference", "cpu", "triton"),
-    "logistic_mixture": ("reference", "cpu", "triton"),
+    "logistic_mixture": BACKENDS,
 }
 
 

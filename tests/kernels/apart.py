@@ -4,6 +4,7 @@ AddressSanitizer before Python starts.
 A file of checks has ``main(arguments)``, which ends by printing a line of JSON, case -> what failed or "".
 """
 
+import ctypes
 import json
 import mmap
 import os
@@ -37,6 +38,21 @@ def mostly_untouched(elements: int, dtype: torch.dtype, device: str) -> Tensor:
         return torch.zeros(elements, dtype=dtype, device=device)
     pages = mmap.mmap(-1, elements * dtype.itemsize, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NORESERVE)
     return torch.frombuffer(pages, dtype=dtype)
+
+
+class Strides(ctypes.Structure):
+    """Strides4 in kernels/common/cuda_types.cuh."""
+
+    _fields_ = (("s", ctypes.c_int64 * 4),)
+
+
+def pointer(t: Tensor | None) -> ctypes.c_void_p:
+    return ctypes.c_void_p(None if t is None else t.data_ptr())
+
+
+def strided(t: Tensor) -> tuple[ctypes.c_void_p, Strides]:
+    """A tensor as the launchers of kernels/*/cuda.cuh take it."""
+    return pointer(t), Strides((ctypes.c_int64 * 4)(*t.stride()))
 
 
 def prepare() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from genfast.kernels.masked_conv2d.mask import causal_mask, num_taps
 from genfast.kernels.masked_conv2d.reference import masked_conv2d as reference
 from genfast.testing import MASKED_CONV2D_CASES, MaskedConv2dCase, assert_close_to_reference
-from tests.kernels.apart import DTYPES, attempt, mostly_untouched, prepare
+from tests.kernels.apart import DTYPES, attempt, mostly_untouched, pointer, prepare, strided
 
 
 class Backend(NamedTuple):
@@ -163,23 +163,11 @@ class Shape(ctypes.Structure):
     )
 
 
-class Strides(ctypes.Structure):
-    """Strides4 in cuda.cuh."""
-
-    _fields_ = (("s", ctypes.c_int64 * 4),)
-
-
 def emulated_backend(library: str) -> Backend:
     """The launchers of cuda.cu, built for the CPU with tests/emulation; every buffer has exactly its size."""
     lib = ctypes.CDLL(library)
     lib.masked_conv2d_packed_elements.restype = ctypes.c_int64
     lib.masked_conv2d_partial_elements.restype = ctypes.c_int64
-
-    def pointer(t: Tensor | None) -> ctypes.c_void_p:
-        return ctypes.c_void_p(None if t is None else t.data_ptr())
-
-    def strided(t: Tensor) -> tuple[ctypes.c_void_p, Strides]:
-        return pointer(t), Strides((ctypes.c_int64 * 4)(*t.stride()))
 
     def shape(image: Tensor, o: int, i: int, kernel_size: Any, mask_type: str, color_groups: int) -> Any:
         b, _, h, w = image.shape
