@@ -1,10 +1,11 @@
 // Tests only: enough of CUDA to run SIMT kernels on a CPU, one block after another, each CUDA thread a fiber.
 //
 // A fiber runs until __syncthreads() or its end; then the next one runs. Between two barriers the threads of a block run
-// one after another, in rising order and in falling order by turns: a kernel that lacks a barrier reads what is not there
-// yet, or overwrites what is still needed, and gives wrong numbers. A barrier that only some threads reach ends the
-// process. Under AddressSanitizer every access outside an array or a buffer is found. What is not emulated: warps, order
-// of memory within a phase, textures, tensor cores, time. A pass is called "emulated", never "tested on a GPU".
+// one after another, in rising order and in falling order by turns, and in the next block the other way round: a kernel
+// that lacks a barrier reads what is not there yet, or overwrites what is still needed, and gives wrong numbers. A
+// barrier that only some threads reach ends the process. Under AddressSanitizer every access outside an array or a
+// buffer is found. What is not emulated: warps, order of memory within a phase, textures, tensor cores, time. A pass is
+// called "emulated", never "tested on a GPU".
 #pragma once
 
 #include <ucontext.h>
