@@ -4,8 +4,8 @@
     sampler = genfast.compile_sampler(model)
     images = sampler.sample(64, seed=0)            # uint8 [64, C, H, W]
 
-Sub-packages: nn (modules), ops (operators), models, compiler, likelihoods, sampling, data, training. Names load on
-first use, so that the command line answers before torch is imported.
+Sub-packages: nn (modules), ops (operators), models, compiler, likelihoods, sampling, data, training, quality. Names
+load on first use, so that the command line answers before torch is imported.
 """
 
 import importlib
@@ -35,7 +35,7 @@ _HOMES = {
     "build_model": "models",
     "check_causality": "compiler",
 }
-_PACKAGES = ("nn", "ops", "models", "compiler", "likelihoods", "sampling", "data", "training")
+_PACKAGES = ("nn", "ops", "models", "compiler", "likelihoods", "sampling", "data", "training", "quality")
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,5 @@
 """Imports run one way: kernels -> ops -> nn -> likelihoods -> models -> compiler -> sampling -> data -> training ->
-profiling -> cli."""
+quality -> profiling -> cli."""
 
 import ast
 import re
@@ -18,6 +18,7 @@ LAYERS = [
     "sampling",
     "data",
     "training",
+    "quality",
     "profiling",
     "cli",
 ]

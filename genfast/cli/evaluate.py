@@ -1,4 +1,4 @@
-"""``genfast evaluate``: held-out scores of a trained model."""
+"""``genfast evaluate``: held-out scores of a trained model, and the quality of its images."""
 
 import json
 import time
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from genfast.cli.flags import DataFlags, RunFlags, parse, seconds
+from genfast.cli.flags import parse, seconds
+from genfast.cli.quality import QualityFlags
 
 if TYPE_CHECKING:
     from genfast.training import Metrics
@@ -17,15 +18,22 @@ nats per image, and in bits per dimension (one number per pixel and colour); low
 the ELBO, its two parts, how much each latent dimension carries, and tighter bounds with --importance-samples. For an
 autoencoder: the squared error. For a classifier: cross-entropy and accuracy.
 
-Example: genfast evaluate runs/digits --split test"""
+With --samples N also the quality of N images that it draws, beside N held-out ones: kernel and Frechet distance,
+precision and recall, density and coverage in the feature space of a classifier that is trained on the same data; the
+classes that are there; and whether training images are repeated. Two floors say what the numbers mean: other real
+images, and noise. Written to quality.json and quality.png in the run folder.
+
+Example: genfast evaluate runs/digits --split test
+         genfast evaluate runs/vae --samples 5000 --classifier runs/classifier
+         genfast evaluate runs/classifier --images drawn-elsewhere.npz"""
 
 
 @dataclass(frozen=True)
-class EvaluateFlags(DataFlags, RunFlags):
+class EvaluateFlags(QualityFlags):
     """What to measure."""
 
     limit: int = 0
-    """Only this many images, picked by a fixed shuffle (0: all)."""
+    """Score only this many images, picked by a fixed shuffle (0: all)."""
     importance_samples: int = 1
     """Draws of the latent variable for each image, for a vae: more than 1 adds importance-weighted bounds."""
     batch_size: int = 100
@@ -35,33 +43,52 @@ class EvaluateFlags(DataFlags, RunFlags):
 
 
 def main(argv: Sequence[str]) -> None:
-    """Print the likelihood of a data set."""
+    """Print the scores of a data set, and the quality of generated images."""
     flags = parse(EvaluateFlags, argv, "genfast evaluate", DESCRIPTION)
+    from genfast.cli import quality
     from genfast.errors import GenfastError
     from genfast.training import evaluate
     from genfast.training.checkpoint import find_checkpoint, read_config, read_state
 
     if flags.batch_size < 1 or flags.limit < 0:
         raise GenfastError("--batch-size must be at least 1 and --limit at least 0.")
+    compares = flags.compares
     model = flags.load()
     folder = find_checkpoint(flags.run)
-    images = flags.load_images(folder)
-    if flags.limit:
-        images = images.subset(flags.limit)
-    start = time.perf_counter()
-    metrics = evaluate(model, images, flags.batch_size, progress=not flags.json, samples=flags.importance_samples)
-    took = time.perf_counter() - start
+    scored = flags.images is None  # images from elsewhere are not about the model
+    if compares and model.criterion is None:  # nor are held-out ones, where there is no density; it says so if asked
+        scored = False
+    comparison = quality.prepare(flags, model, folder) if compares else None
     name, step = read_config(folder)["model"]["name"], read_state(folder)["step"]
-    if flags.json:
-        extra = {"model": name, "step": step, "weights": flags.weights, "seconds": took}
-        if flags.importance_samples > 1:
-            extra["importance_samples"] = flags.importance_samples
-        print(json.dumps({**metrics.to_dict(), **extra}, allow_nan=False))
-        return
+    said = {"model": name, "step": step, "weights": flags.weights}
     averaged = "averaged" if flags.weights == "ema" else "last"
-    print(f"{name}, step {step}, {averaged} weights, on {metrics.images} images of {metrics.title}")
-    show(metrics)
-    print(f"  {seconds(took)}, {seconds(took / metrics.images)} per image (± is one standard error of the mean)")
+    heading = f"{name}, step {step}, {averaged} weights"
+    if scored:
+        images = flags.load_images(folder)
+        if flags.limit:
+            images = images.subset(flags.limit)
+        start = time.perf_counter()
+        metrics = evaluate(model, images, flags.batch_size, progress=not flags.json, samples=flags.importance_samples)
+        took = time.perf_counter() - start
+        said = {**metrics.to_dict(), **said, "seconds": took}
+        if flags.importance_samples > 1:
+            said["importance_samples"] = flags.importance_samples
+        if not flags.json:
+            print(f"{heading}, on {metrics.images} images of {metrics.title}")
+            show(metrics)
+            each = seconds(took / metrics.images)
+            print(f"  {seconds(took)}, {each} per image (± is one standard error of the mean)", flush=True)
+    if comparison is not None:
+        start = time.perf_counter()
+        found, values = comparison.run()
+        took = time.perf_counter() - start
+        said["quality"] = values
+        if not flags.json:
+            print("quality of " + (f"images drawn from {heading}" if flags.images is None else str(flags.images)))
+            quality.show(found, values["classifier_accuracy"])
+            print(f"  {seconds(took)}; wrote {comparison.out}.json")
+    if flags.json:
+        print(json.dumps(said, allow_nan=False))
 
 
 def show(metrics: "Metrics") -> None:

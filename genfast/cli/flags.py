@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from genfast.data import ImageSet
     from genfast.models import Model
     from genfast.sampling import Sampler
+    from genfast.training import DataConfig
 
 Flags = TypeVar("Flags")
 
@@ -109,13 +110,16 @@ class DataFlags:
     data_dir: Path | None = None
     """Folder with the data sets (default: as in training, then GENFAST_DATA, then a cache folder)."""
 
-    def load_images(self, run: Path) -> "ImageSet":
-        """The images, for a model from this run folder or checkpoint."""
+    def source(self, run: Path) -> "DataConfig":
+        """The data set, for a model from this run folder or checkpoint."""
         from genfast.cli.data import run_data
         from genfast.training.checkpoint import find_checkpoint
 
-        source = run_data(find_checkpoint(run), self.data, self.binarize, self.image_size, self.data_dir)
-        return source.load(self.split)
+        return run_data(find_checkpoint(run), self.data, self.binarize, self.image_size, self.data_dir)
+
+    def load_images(self, run: Path) -> "ImageSet":
+        """The images, for a model from this run folder or checkpoint."""
+        return self.source(run).load(self.split)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from genfast.errors import GenfastError
 
 VERBS = {
     "train": "train a model on a data set; the run folder keeps checkpoints, metrics and pictures",
-    "evaluate": "how likely are held-out images? nats per image and bits/dim, or other scores, with standard errors",
+    "evaluate": "how likely are held-out images, in bits/dim, or other scores; how good are generated ones",
     "sample": "draw new images from a trained model, as a picture, an animation or an array",
     "features": "the codes of images, by an autoencoder, a vae or a classifier, as an array",
     "explore": "pictures of a latent space: reconstructions, interpolations, traversals, the 2-D manifold",

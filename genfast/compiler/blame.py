@@ -11,7 +11,7 @@ A feature map of another size than the image has no pixels of its own: it looks 
 import numpy as np
 
 from genfast.compiler.footprint import Link, describe, needed, reads
-from genfast.compiler.program import Linear, Pointwise, Program, in_order, scan_of
+from genfast.compiler.program import Copy, Linear, Pointwise, Program, in_order, scan_of
 
 
 class Blame:
@@ -56,6 +56,8 @@ class Blame:
 
     def layer(self, path: tuple[Link, ...], channel: int, same_pixel: bool) -> str:
         """The layer to blame for a path from an input to an output of a channel. What only encodes a pixel never is."""
+        if len(path) > 1 and path[-1].layer == "output" and isinstance(self.makers[path[-1].value], Copy):
+            path = path[:-1]  # parameters put together for the draws: no layer of the module's
         start = next((i for i, link in enumerate(path) if not link.only), 0)
         if same_pixel:
             return self._between_colours(path, start, channel)

@@ -85,10 +85,13 @@ def sentence(leak: Leak, channels: int, count: int) -> str:
         )
     own = leak.input == leak.output
     what = "itself" if own else f"{name_of(leak.input, channels)}, which is drawn after it"
+    remedy = "mask its weights"
+    if channels > 1 and leak.input[1:] == leak.output[1:]:
+        remedy += ", or check which of its channels belong to which colour"
     others = f" ({count} outputs look ahead in all)" if count > 1 else ""
     return (
         f"The network is not causal: the output for {name_of(leak.output, channels)} reads {what}, and layer "
-        f"{leak.layer} is the first on the way that looks ahead{others}; mask its weights."
+        f"{leak.layer} is the first on the way that looks ahead{others}; {remedy}."
     )
 
 

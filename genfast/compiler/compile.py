@@ -28,7 +28,7 @@ from genfast.compiler.program import (
     Step,
     with_reads,
 )
-from genfast.compiler.target import Target
+from genfast.compiler.target import Target, ask
 from genfast.errors import GenfastError, NotSupported
 
 HANDLER_MODULES = (contraction, elementwise, movement, recurrence, reduction)  # importing them registers their handlers
@@ -83,19 +83,13 @@ def random_images(target: Target, seed: int, batch: int = 2) -> Tensor:
 
 def forward(target: Target, images: Tensor, conditions: Sequence[Tensor]) -> Tensor:
     """The module's parameters for two images. Raises GenfastError where the module itself fails."""
-    try:
-        out = target.forward(images, *conditions)
-    except GenfastError:
-        raise
-    except Exception as error:
-        raise GenfastError(
-            f"The module's forward pass fails on two images {list(images.shape)}: {type(error).__name__}: {error}"
-        ) from error
+    out = ask(target.forward, images, *conditions)
     shape = target.image_shape
     if not isinstance(out, Tensor) or out.dim() < 4 or tuple(out.shape[-3:]) != shape or out.shape[0] != 2:
         found = list(out.shape) if isinstance(out, Tensor) else type(out).__name__
         raise GenfastError(
-            f"The network's output must be likelihood parameters [B, ..., {', '.join(map(str, shape))}], not {found}."
+            f"The network's output must be likelihood parameters [B, ..., {', '.join(map(str, shape))}], as "
+            f"likelihood.unpack gives them, not {found}."
         )
     return out
 
@@ -228,12 +222,37 @@ def check(target: Target, program: Program, eps: float) -> None:
         exact, rough = (torch.stack(evaluate(program, *given, d), 2) for d in (torch.float64, torch.float32))
         noise = differ(exact, rough.double()) * eps / torch.finfo(torch.float32).eps
         off, size = differ(exact, expected), size_of(expected)
-        if not off <= 16 * noise + 256 * eps * size:
+        bound = 16 * noise + 256 * eps * size
+        if not off <= bound:
+            if bool(expected.isnan().any()):
+                raise NotSupported(
+                    "The network's output holds NaN, and which of its numbers do is not reproduced: check that the "
+                    "weights are finite and that training did not diverge."
+                )
             raise NotSupported(
                 f"The compiled program does not reproduce the module on fresh images (largest difference {off:.2g} "
                 f"for outputs up to {size:.2g}): its computation depends on the image in a way that cannot be "
                 "followed. Sample with engine='naive' or 'jacobi' instead."
             )
+        if seed == 1:
+            check_batch_size(target, images, conditions, expected, bound)
+
+
+def check_batch_size(
+    target: Target, images: Tensor, conditions: Sequence[Tensor], expected: Tensor, bound: float
+) -> None:
+    """Raises GenfastError if a third image changes the outputs for the first ones, as ``x / len(x)`` would."""
+    batch = [torch.cat([part, part[:1]]) for part in (images, *conditions)]
+    with torch.no_grad():
+        try:
+            out = target.forward(*batch)[: len(expected)].double().reshape(expected.shape)
+        except Exception:  # some keep the batch size of their first pass, and complain themselves about another
+            return
+    if differ(out, expected) > bound:
+        raise GenfastError(
+            "The module's output for an image changes with the number of images in its batch: take the batch size out "
+            "of its forward pass."
+        )
 
 
 def fresh(condition: Tensor) -> Tensor:

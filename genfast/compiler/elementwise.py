@@ -112,6 +112,8 @@ FORMULAS: dict[str, Formula] = {
     "tan": lambda e, x: e.div(e.sin(x), e.cos(x)),
     "sinh": lambda e, x: e.mul(e.sub(e.expm1(x), e.expm1(e.neg(x))), 0.5),
     "cosh": lambda e, x: e.mul(e.add(e.exp(x), e.exp(e.neg(x))), 0.5),
+    "atanh": lambda e, x: e.mul(e.sub(e.log1p(x), e.log1p(e.neg(x))), 0.5),
+    "hypot": lambda e, x, y: e.sqrt(e.add(e.mul(x, x), e.mul(y, y))),
     "frac": lambda e, x: e.sub(x, e.trunc(x)),
     "erfc": lambda e, x: e.sub(1.0, e.erf(x)),
     "clamp": clamp,
@@ -193,13 +195,51 @@ for _name, _formula in FORMULAS.items():
     HANDLERS.setdefault(_name, _elementwise(_name, _formula))
 
 
-@handles("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not")
+@handles("bitwise_and", "bitwise_or", "bitwise_xor", "bitwise_not", "__and__", "__or__", "__xor__")
 def _bitwise(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> Ids:
-    if outs[0].dtype != torch.bool:
-        raise Unsupported("bit operations on whole numbers are not taken")
-    same = {"and": "logical_and", "or": "logical_or", "xor": "logical_xor", "not": "logical_not"}
-    name = same[func._schema.name.split("_")[-1]]
-    return HANDLERS[name](tracer, func, args, {}, outs)  # type: ignore[return-value]
+    """Of truth values; of whole numbers, with one that is constant."""
+    name = func._schema.name.split("::")[-1].strip("_").removeprefix("bitwise_")
+    if outs[0].dtype == torch.bool:
+        return HANDLERS[f"logical_{name}"](tracer, func, args, {}, outs)  # type: ignore[return-value]
+    e = Algebra(tracer)
+    if name == "not":
+        return wrapped(e, e.sub(-1.0, tracer.cells(args[0])), outs[0].dtype).ids
+    x, y = (args[1], args[0]) if not tracer.tracked(args[0]) else args[:2]
+    numbers = set(torch.as_tensor(y).flatten().tolist()) if not tracer.tracked(y) else set()
+    if len(numbers) != 1:
+        raise Unsupported("bit operations on whole numbers are taken with one constant number only")
+    mask = int(numbers.pop())
+    cells = tracer.cells(x).broadcast(tuple(outs[0].shape))
+    both = kept_bits(e, cells, mask)
+    if name != "and":  # x | m = x + m - (x & m), and x ^ m takes the bits of both away once more
+        both = e.sub(e.add(cells, float(mask)), both if name == "or" else e.mul(both, 2.0))
+    return wrapped(e, both, outs[0].dtype).ids
+
+
+def kept_bits(e: Algebra, x: Cells, mask: int) -> Cells:
+    """x & mask, one run of set bits after another: those at a .. a + n - 1 are 2^a * (floor(x / 2^a) mod 2^n)."""
+    if mask < 0:  # all bits but those of -1 - mask
+        return e.sub(x, kept_bits(e, x, -1 - mask))
+    total: Number = None
+    while mask:
+        low = mask & -mask
+        run = (mask + low) & ~mask  # the first bit above the run that starts at low
+        part = e.mul(e.remainder(e.floor(e.div(x, float(low))), float(run // low)), float(low))
+        total = part if total is None else e.add(total, part)
+        mask &= -run
+    return e.mul(x, 0.0) if total is None else total
+
+
+@handles("bitwise_left_shift", "bitwise_right_shift", "__lshift__", "__rshift__")
+def _shift(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> Ids:
+    """Whole numbers times, or divided by, a constant power of 2."""
+    e, (x, count) = Algebra(tracer), args[:2]
+    if tracer.tracked(count):
+        raise Unsupported("a shift by a computed number of bits is not taken")
+    factor = e.pow(2.0, tracer.cells(count))
+    left = func._schema.name.split("::")[-1] in ("bitwise_left_shift", "__lshift__")
+    moved = e.mul(tracer.cells(x), factor) if left else e.floor(e.div(tracer.cells(x), factor))
+    return wrapped(e, moved, outs[0].dtype).ids
 
 
 @handles("log_sigmoid_forward")

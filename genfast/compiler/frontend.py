@@ -8,6 +8,7 @@ The batch has two images, so that images that mix are seen. Operators without a 
 are traced through their decomposition; all others become opaque, and are refused only if an output needs them.
 """
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -60,6 +61,7 @@ class Tracer(TorchDispatchMode):
         self.builder = Builder()
         self.shadow = Shadow()
         self.names = {id(m): name for name, m in module.named_modules()}
+        self.owners = {id(p): (name.rpartition(".")[0], p) for name, p in module.named_parameters()}
         self.stack: list[tuple[int, str]] = []
         self.decomposing = 0
         self.working = False  # the compiler's own calls, not the module's
@@ -95,8 +97,19 @@ class Tracer(TorchDispatchMode):
 
     def where(self) -> str:
         """The layer that is running, for messages."""
-        name = next((n for _, n in reversed(self.stack) if n), "")
-        return name or type(self.module).__name__
+        return self._running() or type(self.module).__name__
+
+    def _running(self) -> str:
+        return next((n for _, n in reversed(self.stack) if n), "")
+
+    def _layer_of(self, operands: Sequence[Tensor]) -> str:
+        """The layer that is running, or one inside it that was called past its hooks and uses its parameter here."""
+        running = self._running()
+        for t in operands:
+            owner, parameter = self.owners.get(id(t), ("", None))
+            if parameter is t and owner.startswith(running and running + "."):
+                return owner or self.where()
+        return self.where()
 
     # ---- the watch ----
 
@@ -119,7 +132,7 @@ class Tracer(TorchDispatchMode):
         if name in METADATA or (torch.Tag.inplace_view in func.tags and name != "resize_"):
             return func(*args, **kwargs)
 
-        self.builder.layer = self.where()
+        self.builder.layer = self._layer_of(tensors)
         before, before_named = self._before(writes, args, kwargs)
         out = func(*args, **kwargs)
         outs = [o for o in tree_leaves(out) if isinstance(o, Tensor)]
@@ -250,6 +263,10 @@ class Tracer(TorchDispatchMode):
             stack.callback(torch.backends.mha.set_fastpath_enabled, torch.backends.mha.get_fastpath_enabled())
             torch.backends.mha.set_fastpath_enabled(False)
             stack.enter_context(torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH))
+            if (
+                "torch._dynamo" in sys.modules
+            ):  # compiled modules run as they are written; they cannot be watched inside
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
             stack.enter_context(Checks(self))
             stack.enter_context(self)
             yield self

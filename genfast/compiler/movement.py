@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
 from genfast.compiler.builder import Unsupported, one_image
-from genfast.compiler.cells import Ids
+from genfast.compiler.cells import Cells, Ids
 from genfast.compiler.elementwise import Algebra, converted
 from genfast.compiler.frontend import Tracer, handles
 
@@ -17,14 +17,14 @@ CONTENTS = {"self", "input", "tensors", "src", "source", "values", "value"}
 
 
 @handles(
-    "clone", "contiguous", "cat", "stack", "constant_pad_nd", "pad", "index_select", "gather", "index", "roll", "flip",
+    "clone", "contiguous", "cat", "stack", "constant_pad_nd", "pad", "gather", "roll", "flip",
     "repeat", "repeat_interleave", "slice_scatter", "select_scatter", "as_strided_scatter", "diagonal_scatter", "tril",
     "triu", "im2col", "unfold", "pixel_shuffle", "pixel_unshuffle", "channel_shuffle", "upsample_nearest1d",
     "upsample_nearest2d", "upsample_nearest3d", "_upsample_nearest_exact2d", "reflection_pad1d", "reflection_pad2d",
     "replication_pad1d", "replication_pad2d", "_unsafe_view", "reshape", "view_copy", "_reshape_alias", "expand_copy",
     "take", "index_put", "masked_select", "lift_fresh_copy", "lift_fresh", "narrow_copy", "permute_copy", "rot90",
     "native_channel_shuffle", "block_diag", "unsafe_split", "unsafe_chunk", "split_copy", "slice_copy", "select_copy",
-    "_unsafe_index", "concat", "hstack", "vstack", "fill", "zero", "index_fill", "index_copy",
+    "concat", "hstack", "vstack", "fill", "zero", "index_fill", "index_copy",
 )  # fmt: skip
 def _move(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> list[Ids]:
     return moved(tracer, func, args, kwargs)
@@ -82,11 +82,37 @@ def _embedding(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any
     table, index = args[0], args[1]
     if tracer.tracked(table):
         raise Unsupported("an embedding whose table is computed from the image is not taken")
-    first, join = one_image([tracer.cells(index)])
-    ids = tracer.builder.lookup(first[0].ids.reshape(-1), table.detach().double().numpy())  # [D, Q]
-    fixed = first[0].ids.reshape(-1) < 0
+    return looked_up(tracer, tracer.cells(index), table)
+
+
+def looked_up(tracer: Tracer, index: Cells, table: Tensor) -> Ids:
+    """Rows of a constant table [E, D] at computed places.  # [..., D]"""
+    (first,), join = one_image([index])
+    ids = tracer.builder.lookup(first.ids.reshape(-1), table.detach().double().cpu().numpy())  # [D, Q]
+    fixed = first.ids.reshape(-1) < 0
     ids[:, fixed] = -1
-    return join(ids.T.reshape(*first[0].ids.shape, table.shape[1]))
+    return join(ids.T.reshape(*first.ids.shape, table.shape[1]))
+
+
+@handles("index", "_unsafe_index", "index_select")
+def _index(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> Ids:
+    """Moves; or what a constant holds at computed places along one axis, as in ``torch.eye(levels)[x]``."""
+    table, indices = args[0], args[1]
+    if func._schema.name.endswith("index_select"):
+        indices = [None] * (args[1] % table.dim()) + [args[2]]
+    given = [axis for axis, index in enumerate(indices) if index is not None]
+    if tracer.tracked(table) or not any(tracer.tracked(indices[axis]) for axis in given):
+        return moved(tracer, func, args, kwargs)[0]
+    axis = given[0]
+    index, size = indices[axis], table.shape[axis]
+    if len(given) > 1 or index.dtype not in (torch.int64, torch.int32):
+        raise Unsupported("it reads a constant at computed places of several axes, or where a computed mask is true")
+    e, place = Algebra(tracer), tracer.cells(index)
+    place = e.where(e.lt(place, 0.0), e.add(place, float(size)), place)  # -1 is the last
+    ids = looked_up(tracer, place, table.movedim(axis, 0).reshape(size, -1))
+    before, after = table.shape[:axis], table.shape[axis + 1 :]
+    apart = ids.reshape(*index.shape, *before, *after)
+    return np.moveaxis(apart, range(index.dim(), index.dim() + axis), range(axis))
 
 
 @handles("scatter")

@@ -1,5 +1,6 @@
 """Sums, extremes and norms over the numbers of a position (or over positions, where causality allows it)."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from genfast.compiler.builder import ImagesMixed, Unsupported, one_image
 from genfast.compiler.cells import Cells, Ids
+from genfast.compiler.contraction import matrix_product
 from genfast.compiler.elementwise import Algebra
 from genfast.compiler.frontend import Tracer, handles
 
@@ -145,6 +147,30 @@ def _extreme(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any],
     return [values, places]
 
 
-@handles("prod", "cumsum", "cumprod", "argmax", "argmin", "sort", "topk")
+@handles("cumsum")
+def _running_sum(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> Ids:
+    """A product with a triangle of ones."""
+    x, axis = tracer.cells(args[0]), args[1] % max(args[0].dim(), 1)
+    last = Cells(*(np.moveaxis(a, axis, -1) for a in (x.ids, np.broadcast_to(x.values, x.ids.shape))))
+    n = last.ids.shape[-1]
+    return np.moveaxis(matrix_product(tracer, last, np.triu(np.ones((n, n))), None), -1, axis)
+
+
+@handles("prod", "cumprod")
+def _products(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> Ids:
+    """Factor by factor along an axis."""
+    name = func._schema.name.split("::")[-1]
+    if name == "prod" and func._overloadname == "default":
+        raise Unsupported("a product over all numbers is not taken")
+    e, x, axis = Algebra(tracer), tracer.cells(args[0]), args[1] % args[0].dim()
+    factors = [x[(slice(None),) * axis + (slice(i, i + 1),)] for i in range(args[0].shape[axis])]
+    running = list(itertools.accumulate(factors, e.mul))
+    if name == "cumprod":
+        return np.concatenate([r.ids for r in running], axis)
+    keep = bool(kwargs.get("keepdim", args[2] if len(args) > 2 else False))
+    return running[-1].ids if keep else running[-1].ids.squeeze(axis)
+
+
+@handles("argmax", "argmin", "sort", "topk")
 def _refuse(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> Ids:
     raise Unsupported("it is not taken yet")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from genfast.errors import GenfastError
-from genfast.likelihoods import make_likelihood
+from genfast.likelihoods import Likelihood, make_likelihood
 
 Forward = Callable[..., Tensor]
 
@@ -32,7 +32,10 @@ def model_target(model: Any, condition: Tensor | None = None) -> Target:
     """For a module that has image_shape, levels and likelihood, and takes levels and ``condition=``.
 
     condition: an example with any number of rows; needed if the model is conditional.
+
+    Raises GenfastError if these do not fit each other: see ``check_description``.
     """
+    check_description(model)
 
     def forward(images: Tensor, *conditions: Tensor) -> Tensor:
         out: Tensor = model(images, condition=conditions[0] if conditions else None)
@@ -41,6 +44,54 @@ def model_target(model: Any, condition: Tensor | None = None) -> Target:
     examples = () if condition is None else (two_rows(condition),)
     shape = tuple(model.image_shape)
     return Target(model, forward, shape, model.levels, model.likelihood.name, examples)
+
+
+def ask(forward: Forward, images: Tensor, *conditions: Tensor) -> Tensor:
+    """What a module's forward gives for a copy of the images: it may write into what it is given.
+
+    Raises GenfastError where the module itself fails.
+    """
+    try:
+        return forward(images.clone(), *conditions)
+    except GenfastError:
+        raise
+    except Exception as error:
+        many = "two images" if len(images) == 2 else f"{len(images)} images"
+        shapes = "".join(f" and a condition {list(c.shape)} of {c.dtype}" for c in conditions)
+        hint = (
+            "" if conditions or "NoneType" not in str(error) else " (if it needs a condition, give an example of one)"
+        )
+        raise GenfastError(
+            f"The module's forward pass fails on {many} {list(images.shape)}{shapes}: "
+            f"{type(error).__name__}: {error}{hint}"
+        ) from error
+
+
+def ask_model(model: Any, images: Tensor, condition: Tensor | None) -> Tensor:
+    """As ``ask``, of a model that takes its condition by name."""
+    given = () if condition is None else (condition,)
+    return ask(lambda x, *c: model(x, condition=c[0] if c else None), images, *given)
+
+
+def check_description(model: Any) -> None:
+    """Raises GenfastError unless image_shape, levels and likelihood fit each other and the weights hold numbers."""
+    shape, levels, likelihood = model.image_shape, model.levels, model.likelihood
+    whole = isinstance(shape, tuple | list) and all(isinstance(n, int) and n > 0 for n in shape)
+    if not whole or len(shape) != 3:
+        raise GenfastError(f"image_shape must be three positive numbers (channels, height, width), not {shape}.")
+    if not isinstance(likelihood, Likelihood):
+        found = likelihood.__name__ if isinstance(likelihood, type) else type(likelihood).__name__
+        raise GenfastError(
+            f"The model's likelihood must be a Likelihood, as make_likelihood('categorical', {shape[0]}, {levels}) "
+            f"makes one, not a {found}."
+        )
+    if (likelihood.channels, likelihood.levels) != (shape[0], levels) or not isinstance(levels, int):
+        raise GenfastError(
+            f"The model's images have {shape[0]} channels and {levels} levels, but its likelihood is for "
+            f"{likelihood.channels} channels and {likelihood.levels} levels: make these agree."
+        )
+    if any(t.is_meta for t in [*model.parameters(), *model.buffers()]):
+        raise GenfastError("The model's weights are on the meta device and hold no numbers: load its weights first.")
 
 
 def make_target(

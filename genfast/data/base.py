@@ -113,12 +113,15 @@ class ImageSet:
             raise GenfastError(f"A subset of {self.name} {self.split} needs at least 1 image, not {n}.")
         if n >= len(self):
             return self
-        at = permutation(len(self), seed)[:n]
+        return self.take(permutation(len(self), seed)[:n])
+
+    def take(self, indices: np.ndarray) -> "ImageSet":
+        """The images at ``indices``, int64 [n], in that order, as a part of this set."""
         return replace(
             self,
-            images=self.images[at],
-            labels=None if self.labels is None else self.labels[at],
-            numbers=at if self.numbers is None else self.numbers[at],
+            images=self.images[indices],
+            labels=None if self.labels is None else self.labels[indices],
+            numbers=indices if self.numbers is None else self.numbers[indices],
             total=self.total or len(self),
         )
 

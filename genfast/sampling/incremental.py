@@ -1,16 +1,22 @@
 """Incremental sampling: a model compiled to a Plan, carried out by an engine that computes each cell once."""
 
 import dataclasses
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from genfast.compiler import compile_module, model_target, schedule
 from genfast.compiler.cost import Cost, cost
+from genfast.compiler.evaluate import condition_table
 from genfast.compiler.plan import Plan
+from genfast.compiler.program import Lookup, Program
+from genfast.errors import GenfastError
 from genfast.likelihoods import Likelihood
 from genfast.ops import backends
 from genfast.sampling.request import Engine, Request
@@ -82,6 +88,7 @@ def request_of(task: Task) -> Request:
 def rows(task: Task, compiled: Compiled, log_probs: Tensor) -> Iterator[int]:
     """As the loops' ``rows``. log_probs: float64 [n, C, H * W], filled."""
     n, height = len(task.images), task.images.shape[2]
+    check_labels(compiled.plan.program, task.condition)
     request = dataclasses.replace(request_of(task), log_probs=log_probs)
     stats, price = task.stats, compiled.cost
     stats.steps += price.steps
@@ -117,6 +124,7 @@ def score(
     compiled: Compiled, likelihood: Likelihood, images: Tensor, condition: Tensor | None, params: torch.dtype | None
 ) -> tuple[Tensor, Tensor | None]:
     """Of given images: (log_probs float64 [n, C, H * W], likelihood parameters [n, ..., C, H, W] if given a dtype)."""
+    check_labels(compiled.plan.program, condition)
     n, channels, height, width = images.shape
     log_probs = torch.empty(n, channels, height * width, dtype=torch.float64, device=images.device)
     wide = compiled.plan.program.draws[0].params.width
@@ -138,20 +146,41 @@ def score(
     return log_probs, shaped[:, 0] if likelihood.name == "bernoulli" else shaped
 
 
+def check_labels(program: Program, condition: Tensor | None) -> None:
+    """Raises GenfastError for a label that an embedding of the module has no row for, as the module itself would."""
+    tables = [s for s in program.steps if isinstance(s, Lookup) and s.index.value in program.conditions]
+    if condition is None or not tables:
+        return
+    labels = condition_table(condition)  # [n, positions, channels]
+    for step in tables:
+        read = step.index
+        used = labels[:, read.at[read.at >= 0].astype(np.int64), read.start : read.start + read.width]
+        low, high = int(used.min()), int(used.max())
+        if low < 0 or high >= len(step.table):
+            raise GenfastError(
+                f"The condition holds {low if low < 0 else high}, but layer {program.values[step.out].layer} takes "
+                f"0 to {len(step.table) - 1}."
+            )
+
+
 def total(log_probs: Tensor) -> Tensor:
     """ln P of each image: its sub-pixels added in the order of generation, one after the other.  # float64 [n]"""
     ordered = log_probs.transpose(1, 2).flatten(1).cpu().numpy()
     return torch.from_numpy(np.cumsum(ordered, 1)[:, -1].copy()).to(log_probs.device)
 
 
-def fingerprint(model: CausalModel) -> list[tuple[int, int, float]]:
-    """Changes when the weights do, whoever changed them and however: through ``.data``, too, which counts no version.
+def fingerprint(model: CausalModel) -> list[Any]:
+    """Changes when the numbers in the weights do, whoever changed them and however, and with nothing else.
 
-    Costs one read of all weights a call: milliseconds, for millions of them.
+    A forward pass that masks its weights in place leaves the same numbers, in the same memory or in other. Costs one
+    checksum of all weights a call, 2 ms for a million of them. Lazy layers have none before they have run.
     """
+
+    def bytes_of(t: Tensor) -> memoryview:
+        array: Any = t.reshape(-1).view(torch.uint8).cpu().numpy()
+        return memoryview(array)
+
     assert isinstance(model, torch.nn.Module)
-    with torch.no_grad():
-        return [
-            (t.data_ptr(), 0 if t.is_inference() else t._version, float(t.sum()))
-            for t in [*model.parameters(), *model.buffers()]
-        ]
+    weights = [t.detach() for t in [*model.parameters(), *model.buffers()] if not is_lazy(t)]
+    dense = [t.to_dense() if t.layout != torch.strided else t for t in weights]
+    return [(tuple(t.shape), zlib.crc32(bytes_of(t))) for t in dense]

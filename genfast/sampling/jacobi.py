@@ -20,6 +20,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from genfast.compiler.target import ask_model
 from genfast.errors import GenfastError
 from genfast.sampling.task import CausalModel, Options, Task, evaluating, finish, nothing_known, prepare
 
@@ -64,7 +65,7 @@ def rows(task: Task) -> Iterator[int]:
                 known_here = task.known[active].expand_as(guess)
                 kept = known_here | first_in_order(final[active], guess)
                 condition_here = None if task.condition is None else task.condition[active]
-                params = model(guess, condition=condition_here)
+                params = ask_model(model, guess, condition_here)
                 task.stats.count(len(active))
                 drawn = task.draw(params, uniforms[active])
 

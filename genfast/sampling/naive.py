@@ -9,6 +9,7 @@ from typing import Unpack
 import torch
 from torch import Tensor
 
+from genfast.compiler.target import ask_model
 from genfast.sampling.task import CausalModel, Options, Task, evaluating, finish, nothing_known, prepare
 
 
@@ -52,7 +53,7 @@ def rows(task: Task) -> Iterator[int]:
                     missing = ~task.known[:, 0, y, x]
                     for c in range(channels):
                         if missing.any():
-                            params = model(images, condition=task.condition)
+                            params = ask_model(model, images, task.condition)
                             drawn = task.draw(params[..., c, y, x], uniforms[:, c, y, x])
                             images[:, c, y, x] = torch.where(missing, drawn, images[:, c, y, x])
                             task.stats.count(n)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from genfast.compiler.target import check_description
 from genfast.errors import GenfastError
 from genfast.likelihoods import Likelihood, check_draw_options, check_images, check_layout
 from genfast.models import VAE, ImageModel, Model
@@ -215,12 +216,15 @@ def check_model(model: CausalModel) -> None:
             f"A {type(model).__name__} cannot be sampled: it must be an nn.Module with the attributes likelihood, "
             f"image_shape and levels{' (missing: ' + ', '.join(missing) + ')' if missing else ''}."
         )
+    check_description(model)
 
 
 def check_condition(condition: Tensor, n: int) -> Tensor:
     """Raises GenfastError unless there is one condition for each of n images."""
     if not isinstance(condition, Tensor):
         raise GenfastError(f"The condition must be a tensor with one row per image, not {type(condition).__name__}.")
+    if condition.layout != torch.strided:
+        raise GenfastError(f"The condition must be a dense tensor, not {condition.layout}: use condition.to_dense().")
     if condition.ndim == 0 or condition.shape[0] != n:
         rows = condition.shape[0] if condition.ndim else "no"
         raise GenfastError(f"The condition has {rows} rows for {n} images: give one row per image.")

@@ -6,6 +6,8 @@ curve.png              the same as a picture
 samples-EPOCH.png      images drawn from the model, if it can draw
 reconstructions-EPOCH.png  held-out images and what an autoencoder makes of them
 checkpoints/           see genfast.training.checkpoint
+classifier/            a run folder of its own: what genfast evaluate compares images by
+quality.json, .png     what it found, and the drawn images nearest to training images (quality-NAME: of other images)
 """
 
 import json
@@ -74,9 +76,10 @@ class RunFolder:
 
     def _clear(self) -> None:
         """Delete what a run writes and nothing else; config.json last, so that a killed deletion can be repeated."""
-        for folder in ("checkpoints", "tensorboard"):
+        for folder in ("checkpoints", "tensorboard", "classifier"):
             shutil.rmtree(self.path / folder, ignore_errors=True)
-        for pattern in ("samples-*.png", "reconstructions-*.png", "curve.png", "metrics.jsonl", "config.json"):
+        written = ("samples-*.png", "reconstructions-*.png", "quality.*", "quality-*.*", "curve.png", "metrics.jsonl")
+        for pattern in (*written, "config.json"):
             for file in self.path.glob(pattern):
                 file.unlink()
 

@@ -127,7 +127,7 @@ SPECIAL: dict[str, list[tuple[Any, dict[str, Any]]]] = {
     "remainder": [((0.7,), {}), ((-3.0,), {})],
 }
 TWO = {"mul", "maximum", "minimum", "remainder", "eq", "ne", "lt", "le", "gt", "ge", "add", "sub", "div", "fmod",
-       "floor_divide", "logical_and", "logical_or", "logical_xor", "logaddexp"}  # fmt: skip
+       "floor_divide", "logical_and", "logical_or", "logical_xor", "logaddexp", "hypot"}  # fmt: skip
 POSITIVE = {"log", "log2", "log10", "log1p", "sqrt", "rsqrt", "reciprocal"}
 OTHERWISE = {"where", "masked_fill", "lerp", "addcmul", "addcdiv", "_prelu_kernel", "isnan", "isinf", "isfinite"}
 
@@ -201,6 +201,10 @@ def test_formulas_of_three() -> None:
         lambda x: torch.div(-x.int(), 4, rounding_mode="trunc"),
         lambda x: (x > 3) + (x < 9),
         lambda x: ((x > 3) & (x < 9)) | ~(x == 4) ^ (x != 6),
+        lambda x: torch.stack([x >> i & 1 for i in range(5)], 1),
+        lambda x: (x << 4) + (x.long() << 2) + (x.int() >> torch.tensor([0, 1, 2, 3])),
+        lambda x: (x & 0b10110) + (x | 9) + (x ^ 6) + ~x,
+        lambda x: (x.long() - 12 & -7) + (x.long() - 12 | 5) + (-x.long() ^ -3) + (x & 0) + (12 & x.long()),
         lambda x: (x.float() / 23 * 255).round().to(torch.uint8) / 255,
         lambda x: x.half() * 2 + x.bfloat16(),
         lambda x: x.bool() * 3 + (x > 5).sum(3, keepdim=True),
@@ -252,6 +256,9 @@ def test_levels_survive_scaling_there_and_back() -> None:
         lambda x: torch.full_like(x, 3).sub(x) + torch.zeros_like(x) + x.new_ones(4),
         lambda x: torch.cat([x, x], 1, out=torch.empty(2, 2, 3, 4, dtype=x.dtype)),
         lambda x: torch.add(x, x, out=torch.empty(2, 1, 3, 4, dtype=x.dtype)),
+        lambda x: torch.eye(9)[x.long() % 9] + torch.eye(9).index_select(0, x.long().flatten() % 9).view(2, 1, 3, 4, 9),
+        lambda x: torch.arange(27.0).view(3, 9)[:, x[:, 0].long() % 9 - 9].movedim(0, 1),
+        lambda x: torch.eye(4)[x[..., 0].int() % 4] + 1,
         lambda x: torch.channel_shuffle(x.repeat(1, 4, 1, 1), 2) + torch.take(torch.arange(9.0).to(x), torch.tensor(3)),
         lambda x: torch.as_strided(x.clone(), (2, 3, 2), (12, 4, 3)),
     ],
@@ -285,6 +292,9 @@ def test_moves(function: Callable[[Tensor], Tensor]) -> None:
         lambda x: F.avg_pool2d(x, 2, 1) + F.adaptive_avg_pool2d(x, 1),
         lambda x: F.max_pool2d(x, 2, 1),
         lambda x: F.local_response_norm(x, 2),
+        lambda x: x.cumsum(1) + x.cumsum(-1) + x.flip(2).cumsum(2),
+        lambda x: x.prod(1) + x.cumprod(3)[:, 0] + x.prod(3, keepdim=True)[:, 0],
+        lambda x: F.softplus(x).cumsum(1).tanh().atanh(),
     ],
 )
 def test_sums(function: Callable[[Tensor], Tensor]) -> None:

@@ -186,7 +186,6 @@ def test_leaving_torch(way: Callable[[Tensor], Tensor]) -> None:
     ("layer", "reason"),
     [
         (Mixer(lambda x: torch.linalg.solve(x @ x.mT + torch.eye(5), x)), "operator (bmm|_linalg_solve_ex)"),
-        (Mixer(lambda x: x.cumsum(1)), "operator cumsum"),
         (Mixer(lambda x: x.sort(1).values), "operator sort"),
         (Mixer(lambda x: torch.fft.ifft2(torch.fft.fft2(x)).real), "memory of computed numbers"),
         (Mixer(lambda x: x.float().view(torch.int32).float()), "reads the memory of computed numbers as torch.int32"),
@@ -315,5 +314,5 @@ def test_a_layer_that_catches_an_exception() -> None:
             except ValueError:
                 return x * 2
 
-    with pytest.raises(NotSupported, match="layer 2: operator cumsum"):
-        compiled(stack(Tries(), Mixer(lambda x: x.cumsum(1))))
+    with pytest.raises(NotSupported, match="layer 2: operator sort"):
+        compiled(stack(Tries(), Mixer(lambda x: x.sort(1).values)))

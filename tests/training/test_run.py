@@ -48,7 +48,10 @@ def test_overwriting_deletes_what_a_run_writes_and_nothing_else(tmp_path):
     folder.log({"step": 1})
     (tmp_path / "notes.txt").write_text("mine")
     (tmp_path / "samples-0001.png").write_text("x")
-    (tmp_path / "checkpoints").mkdir()
+    for name in ("quality.json", "quality-other.png"):
+        (tmp_path / name).write_text("x")
+    for name in ("checkpoints", "classifier"):
+        (tmp_path / name).mkdir()
     folder.start(CONFIG, overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "notes.txt"]
 
