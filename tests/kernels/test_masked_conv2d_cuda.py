@@ -27,15 +27,19 @@ CHECKS = Path(__file__).parent / "masked_conv2d_checks.py"
 
 
 @pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("emulation") / "masked_conv2d.so"
-    build_emulation(KERNELS, "masked_conv2d", path, *(["-fsanitize=address"] if sanitizer_environment() else []))
-    return path
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    library = tmp_path_factory.mktemp("emulation") / "sanitized.so"
+    environment = sanitizer_environment()
+    build_emulation(KERNELS, "masked_conv2d", library, *(["-fsanitize=address"] if environment else []))
+    return run_in_process(CHECKS, ["emulated", str(library)], environment or {})
 
 
 @pytest.fixture(scope="module")
-def emulated(library: Path) -> dict[str, str]:
-    return run_in_process(CHECKS, ["emulated", str(library)], sanitizer_environment() or {})
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("emulation") / "masked_conv2d.so"
+    build_emulation(KERNELS, "masked_conv2d", path)
+    assert not any(run_in_process(CHECKS, ["emulated", str(path), "quick"], {}).values())
+    return path
 
 
 @needs_gcc
@@ -47,8 +51,7 @@ def test_emulated(emulated: dict[str, str], name: str) -> None:
 @needs_gcc
 @pytest.mark.slow
 @pytest.mark.parametrize("barrier", barriers("masked_conv2d"))
-def test_a_missing_barrier_is_noticed(library: Path, emulated: dict[str, str], barrier: str) -> None:
-    assert not any(emulated.values()), "with every barrier it fails already."
+def test_a_missing_barrier_is_noticed(library: Path, barrier: str) -> None:
     assert_noticed(barrier, CHECKS, library)
 
 
