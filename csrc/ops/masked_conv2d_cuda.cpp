@@ -3,53 +3,15 @@
 // is mask A); autograd and the choice between backends are in genfast/ops/masked_conv2d.py.
 #include "masked_conv2d/cuda.cuh"
 
-#include <torch/csrc/stable/accelerator.h>
-
 #include <optional>
 #include <tuple>
 
-#include "support/tensors.h"
-
-// Only CUDA builds of torch have this symbol. Weak, so that one extension loads in CPU builds too; nobody calls it there.
-extern "C" AOTITorchError aoti_torch_get_current_cuda_stream(int32_t device_index, void** stream) __attribute__((weak));
+#include "support/cuda.h"
 
 namespace genfast {
 namespace {
 
-CUstream_st* current_stream(const Tensor& x) {
-  STD_TORCH_CHECK(aoti_torch_get_current_cuda_stream != nullptr, "this torch was built without CUDA.");
-  void* stream = nullptr;
-  STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(x.get_device_index(), &stream));
-  return static_cast<CUstream_st*>(stream);
-}
-
-void check_launch(int error) {
-  STD_TORCH_CHECK(error == 0, "masked_conv2d could not start its CUDA kernels: ", genfast_cuda_error(error), ".");
-}
-
-int dtype_code(const Tensor& x) {
-  switch (x.scalar_type()) {
-    case ScalarType::Float:
-      return GENFAST_FLOAT32;
-    case ScalarType::Double:
-      return GENFAST_FLOAT64;
-    case ScalarType::BFloat16:
-      return GENFAST_BFLOAT16;
-    case ScalarType::Half:
-      return GENFAST_FLOAT16;
-    default:
-      STD_TORCH_CHECK(false, "masked_conv2d in CUDA takes float32, float64, bfloat16 or float16.");
-      return -1;
-  }
-}
-
-Strides4 strides_of(const Tensor& x) { return {{x.stride(0), x.stride(1), x.stride(2), x.stride(3)}}; }
-
-void check_alike(const Tensor& a, const Tensor& b, const char* names) {
-  STD_TORCH_CHECK(a.is_cuda() && b.is_cuda() && a.get_device_index() == b.get_device_index(), names,
-                  " must be on one CUDA device.");
-  STD_TORCH_CHECK(a.scalar_type() == b.scalar_type(), names, " must have one dtype.");
-}
+constexpr char kName[] = "masked_conv2d";
 
 void check_image(const Tensor& x, const char* name) {
   STD_TORCH_CHECK(x.dim() == 4, name, " must be [B, C, H, W], but has ", x.dim(), " dimensions.");
@@ -68,7 +30,7 @@ MaskedConv2dShape make_shape(const Tensor& image, int64_t O, int64_t I, int64_t 
   STD_TORCH_CHECK(kh * kw * (O > I ? O : I) < int64_t(1) << 30, "the filter has too many weights per channel: ",
                   kh * kw * (O > I ? O : I), ".");
   MaskedConv2dShape shape = {};
-  shape.dtype = dtype_code(image);
+  shape.dtype = dtype_code(kName, image);
   shape.batch = image.size(0);
   shape.height = image.size(2);
   shape.width = image.size(3);
@@ -80,13 +42,6 @@ MaskedConv2dShape make_shape(const Tensor& image, int64_t O, int64_t I, int64_t 
   shape.color_groups = static_cast<int>(color_groups);
   shape.strict = strict;
   return shape;
-}
-
-Tensor empty_image(const Tensor& like, int64_t channels) {
-  using torch::headeronly::MemoryFormat;
-  const auto format = is_channels_last(like) ? MemoryFormat::ChannelsLast : MemoryFormat::Contiguous;
-  const int64_t sizes[] = {like.size(0), channels, like.size(2), like.size(3)};
-  return torch::stable::empty(sizes, like.scalar_type(), std::nullopt, like.device(), std::nullopt, format);
 }
 
 Tensor empty_flat(const Tensor& like, int64_t elements, ScalarType dtype) {
@@ -113,7 +68,7 @@ Tensor masked_conv2d_cuda(const Tensor& x, const Tensor& weight, const std::opti
   const Tensor y = empty_image(x, O);
   if (y.numel() == 0) return y;
   const Tensor packed = empty_flat(x, masked_conv2d_packed_elements(&shape), x.scalar_type());
-  check_launch(::masked_conv2d_fwd_cuda(&shape, x.data_ptr(), strides_of(x), weight.data_ptr(), strides_of(weight),
+  check_launch(kName, ::masked_conv2d_fwd_cuda(&shape, x.data_ptr(), strides_of(x), weight.data_ptr(), strides_of(weight),
                                       dense_bias ? dense_bias->data_ptr() : nullptr, y.data_ptr(), strides_of(y),
                                       packed.data_ptr(), current_stream(x)));
   return y;
@@ -132,7 +87,7 @@ Tensor masked_conv2d_bwd_input_cuda(const Tensor& grad, const Tensor& weight, in
   const Tensor dx = empty_image(grad, I);
   if (dx.numel() == 0) return dx;
   const Tensor packed = empty_flat(grad, masked_conv2d_packed_elements(&shape), grad.scalar_type());
-  check_launch(::masked_conv2d_bwd_input_cuda(&shape, grad.data_ptr(), strides_of(grad), weight.data_ptr(),
+  check_launch(kName, ::masked_conv2d_bwd_input_cuda(&shape, grad.data_ptr(), strides_of(grad), weight.data_ptr(),
                                             strides_of(weight), dx.data_ptr(), strides_of(dx), packed.data_ptr(),
                                             current_stream(grad)));
   return dx;
@@ -160,7 +115,7 @@ std::tuple<Tensor, Tensor> masked_conv2d_bwd_weight_cuda(const Tensor& grad, con
   }
   const ScalarType sum_dtype = x.scalar_type() == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
   const Tensor partials = empty_flat(x, masked_conv2d_partial_elements(&shape), sum_dtype);
-  check_launch(::masked_conv2d_bwd_weight_cuda(&shape, grad.data_ptr(), strides_of(grad), x.data_ptr(), strides_of(x),
+  check_launch(kName, ::masked_conv2d_bwd_weight_cuda(&shape, grad.data_ptr(), strides_of(grad), x.data_ptr(), strides_of(x),
                                                dweight.data_ptr(), dbias.data_ptr(), partials.data_ptr(),
                                                current_stream(x)));
   return {dweight, dbias};

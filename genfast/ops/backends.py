@@ -16,11 +16,12 @@ import torch
 BACKENDS = ("reference", "cpu", "triton", "cuda")
 PREFERENCE = {"cpu": ("cpu", "reference"), "cuda": ("cuda", "triton", "reference")}
 NO_DEVICE = "no CUDA device is usable here"
+NEVER_RUN = "no GPU has run it yet"  # true of every GPU kernel until `make gpu-check` has passed on one
 OPERATORS: dict[str, tuple[str, ...]] = {
     "masked_conv2d": BACKENDS,
-    "row_lstm": ("reference", "cpu"),
-    "diagonal_lstm": ("reference", "cpu"),
-    "logistic_mixture": ("reference", "cpu"),
+    "row_lstm": ("reference", "cpu", "triton"),
+    "diagonal_lstm": ("reference", "cpu", "triton"),
+    "logistic_mixture": BACKENDS,
 }
 
 
@@ -77,12 +78,18 @@ def choose(backend: str, device: torch.device, operator: str) -> str:
 
 
 def table() -> list[tuple[str, str, str]]:
-    """(operator, backend, state) for every pair: what `genfast info` prints. "compiled" is weaker than "present": no
-    GPU has run it."""
-    present = {"cpu": f"present, {isa()}"}
-    state = {backend: why_not(backend) or present.get(backend, "present") for backend in BACKENDS}
-    if state["cuda"] == NO_DEVICE:
-        state["cuda"] = f"compiled for {', '.join('sm_' + a for a in ARCHITECTURES)}, never run; {NO_DEVICE}"
+    """(operator, backend, state) for every pair: what `genfast info` prints. "interpreted", "compiled" and "emulated"
+    are weaker than "present"."""
+    checked = {
+        "triton": "interpreted and compiled in tests",
+        "cuda": f"compiled for {', '.join('sm_' + a for a in ARCHITECTURES)}, emulated in tests",
+    }
+    state = {"reference": "present", "cpu": why_not("cpu") or f"present, {isa()}"}
+    for backend, how in checked.items():
+        reason = why_not(backend)
+        state[backend] = f"{how}, {NEVER_RUN}" + (f"; {reason}" if reason else "")
+        if reason and reason != NO_DEVICE:
+            state[backend] = reason
     return [(operator, backend, state[backend]) for operator, backends in OPERATORS.items() for backend in backends]
 
 

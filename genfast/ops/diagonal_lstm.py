@@ -35,8 +35,8 @@ def diagonal_lstm(
 
     h0 and c0 [h] are the state left of the image, the same at every y; above the image h is zero. reverse=True is the
     mirror image, from right to left, with h0 and c0 right of the image. -> h [B, h, H, W] in the memory format of x;
-    channels_last is the fast one. float32, float64, and bfloat16 (h is stored as bfloat16; sums, gates and c are
-    float32). Differentiable once in x, weight, h0 and c0.
+    channels_last is the fast one. float32, float64, bfloat16 and, on a GPU, float16: h is stored in 16 bits, and
+    sums, gates and c are float32. Differentiable once in x, weight, h0 and c0.
 
     Raises ValueError for shapes or dtypes that do not fit, RuntimeError for a backend asked for by name that is not
     there.

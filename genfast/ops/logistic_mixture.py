@@ -7,6 +7,7 @@ from torch import Tensor
 
 from genfast.kernels.logistic_mixture.reference import logistic_mixture as reference
 from genfast.kernels.logistic_mixture.reference import wide
+from genfast.ops import logistic_mixture_gpu
 from genfast.ops.autocast import without_autocast
 from genfast.ops.backends import BACKENDS, choose
 from genfast.ops.layout import empty_as
@@ -22,6 +23,7 @@ _library.define(
     "logistic_mixture_bwd(Tensor grad, Tensor params, Tensor images, int components, int levels, float min_log_scale,"
     " int backend) -> Tensor"
 )
+logistic_mixture_gpu.register(_library)
 
 
 def logistic_mixture(
@@ -52,17 +54,19 @@ def logistic_mixture(
     of the bin where P < 1e-5; this is exact there too, forward and backward. It also raises log-scales to -7, and so
     does min_log_scale; -inf raises none (below -60 they all count as -60). A raised log-scale has gradient zero.
 
-    Params may be float32, float64 or bfloat16 in any strides; channels_last and contiguous are the fast ones. bfloat16
-    is only stored: results are float32, under autocast too. Differentiable once in params (the reference backend:
-    twice).
+    Params may be float32, float64, bfloat16 or, on a GPU, float16, in any strides; channels_last and contiguous are the
+    fast ones. 16-bit floats are only stored: results are float32, under autocast too. Differentiable once in params
+    (the reference backend: twice).
 
     Raises ValueError for shapes, dtypes, components or levels that do not fit, and RuntimeError for images with a
-    level that is not there, or a backend asked for by name that is not there.
+    level that is not there, or a backend asked for by name that is not there. With less than 256 levels a GPU is
+    waited for to look at the levels, but not in a CUDA graph or under torch.compile.
     """
     count = _components(params, images, components, levels)
     backend = choose(backend, params.device, "logistic_mixture")
-    if backend == "reference":
+    if backend != "cpu":  # which looks at them itself
         _check_levels(images, levels)
+    if backend == "reference":
         with without_autocast(params.device.type):
             return reference(params, images, count, levels, min_log_scale)
     how = (count, levels, min_log_scale, BACKENDS.index(backend))
@@ -106,8 +110,9 @@ def _components(params: Tensor, images: Tensor, components: int | None, levels: 
         )
     if images.dtype != torch.uint8:
         raise ValueError(f"images must hold levels as torch.uint8, not {images.dtype}.")
-    if params.dtype not in (torch.float32, torch.float64, torch.bfloat16):
-        raise ValueError(f"params must be float32, float64 or bfloat16, not {params.dtype}.")
+    gpu = params.device.type == "cuda"
+    if params.dtype not in (torch.float32, torch.float64, torch.bfloat16) and not (gpu and params.dtype == torch.half):
+        raise ValueError(f"params must be float32, float64 or bfloat16 (on a GPU also float16), not {params.dtype}.")
     if params.device != images.device:
         raise ValueError(f"params and images must be on one device, not {params.device} and {images.device}.")
     if not 2 <= levels <= 256:
@@ -136,6 +141,8 @@ def _components(params: Tensor, images: Tensor, components: int | None, levels: 
 def _check_levels(images: Tensor, levels: int) -> None:
     """Raises RuntimeError for a level that is not there. Costs a look at the images, except for 256 levels."""
     if levels == 256 or images.numel() == 0 or torch.compiler.is_compiling():
+        return
+    if images.is_cuda and torch.cuda.is_current_stream_capturing():
         return
     highest = int(images.max())
     if highest >= levels:

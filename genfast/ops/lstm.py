@@ -1,5 +1,6 @@
 """What row_lstm and diagonal_lstm share: the checks of their inputs, and all that PyTorch asks of an operator."""
 
+import importlib
 from typing import Any
 
 import torch
@@ -68,15 +69,25 @@ def register(library: torch.library.Library, name: str, reference: Any) -> None:
 
     def run(x: Tensor, *rest: Any) -> Outputs:
         *inputs_and_way, keep, backend = rest
+        out: Outputs
         if BACKENDS[backend] == "cpu":
-            out: Outputs = getattr(ops, f"{name}_cpu")(x, *inputs_and_way, keep)
+            out = getattr(ops, f"{name}_cpu")(x, *inputs_and_way, keep)
+            return out
+        if BACKENDS[backend] == "triton":
+            with without_autocast(x.device.type):
+                out = triton_launch(name).forward(x, *inputs_and_way, keep)
             return out
         return reference_outputs(reference.forward, x, *inputs_and_way, keep=keep)
 
     def run_backward(grad: Tensor, *rest: Any) -> Gradients:
         *kept_inputs_and_way, backend = rest
+        out: Gradients
         if BACKENDS[backend] == "cpu":
-            out: Gradients = getattr(ops, f"{backward}_cpu")(grad, *kept_inputs_and_way)
+            out = getattr(ops, f"{backward}_cpu")(grad, *kept_inputs_and_way)
+            return out
+        if BACKENDS[backend] == "triton":
+            with without_autocast(grad.device.type):
+                out = triton_launch(name).backward(grad, *kept_inputs_and_way)
             return out
         return reference_gradients(reference.backward, grad, *kept_inputs_and_way)
 
@@ -101,6 +112,11 @@ def register(library: torch.library.Library, name: str, reference: Any) -> None:
     torch.library.register_fake(f"genfast::{backward}", fake_backward, lib=library)
     torch.library.register_autograd(f"genfast::{name}", differentiate, setup_context=setup_context, lib=library)
     torch.library.register_autograd(f"genfast::{backward}", refuse, lib=library)
+
+
+def triton_launch(name: str) -> Any:
+    """The module of an operator's Triton launchers, imported when they are first wanted: it imports triton."""
+    return importlib.import_module(f"genfast.kernels.{name}.triton_launch")
 
 
 def reference_outputs(forward: Any, x: Tensor, *args: Any, keep: bool) -> Outputs:

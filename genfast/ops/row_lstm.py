@@ -32,8 +32,8 @@ def row_lstm(x: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, backend: str = "
         c(y) = sigmoid(f) * c(y - 1) + sigmoid(i) * tanh(g);  h(y) = sigmoid(o) * tanh(c(y))
 
     h0 and c0 [h] are the state of the row above the image, the same at every x. -> h [B, h, H, W] in the memory format
-    of x; channels_last is the fast one. float32, float64, and bfloat16 (h is stored as bfloat16; sums, gates and c are
-    float32). Differentiable once in x, weight, h0 and c0.
+    of x; channels_last is the fast one. float32, float64, bfloat16 and, on a GPU, float16: h is stored in 16 bits, and
+    sums, gates and c are float32. Differentiable once in x, weight, h0 and c0.
 
     Raises ValueError for shapes or dtypes that do not fit, RuntimeError for a backend asked for by name that is not
     there.

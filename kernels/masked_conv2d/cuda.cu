@@ -4,31 +4,21 @@
 
 #include "masked_conv2d/cuda.cuh"
 
-#include <cuda_runtime.h>
-
 #include <type_traits>
 
+#include "common/cuda_launch.cuh"
 #include "masked_conv2d/cuda_kernels.cuh"
 
 namespace {
 
+using genfast::cuda::blocks;
+using genfast::cuda::launch;
+using genfast::cuda::with_dtype;
+
 constexpr int WEIGHT_BLOCKS = 512;  // fills a large GPU about twice; fixed, so that a sum never depends on the device
 constexpr int WEIGHT_STEPS = 8;     // at least, per run of pixels: writing a partial sum costs as much as a few steps
 
-template <typename... Parameters, typename... Arguments>
-void launch(void (*kernel)(Parameters...), dim3 grid, int threads, CUstream_st* stream, Arguments... arguments) {
-    cudaLaunchConfig_t config = {};
-    config.gridDim = grid;
-    config.blockDim = dim3(threads);
-    config.stream = stream;
-    cudaLaunchKernelEx(&config, kernel, arguments...);
-}
-
 int64_t round_up(int64_t value, int64_t unit) { return (value + unit - 1) / unit * unit; }
-
-unsigned blocks(int64_t elements, int64_t per_block) {
-    return static_cast<unsigned>((elements + per_block - 1) / per_block);
-}
 
 bool aligned(const void* pointer, int64_t bytes) { return reinterpret_cast<uintptr_t>(pointer) % bytes == 0; }
 
@@ -47,7 +37,7 @@ int run_conv(const MaskedConv2dShape& s, bool input_gradient, const void* x, Str
     const int columns = static_cast<int>(round_up(written, Tile::columns));
     const int64_t pixels = s.batch * s.height * s.width;
     if (depth > 0) {
-        launch(pack_weight<T>, dim3(blocks(depth * columns, ELEMENTWISE)), ELEMENTWISE, stream,
+        launch(pack_weight<T>, dim3(blocks(depth * columns, ELEMENTWISE)), ELEMENTWISE, 0, stream,
                static_cast<const T*>(weight), weight_strides, static_cast<T*>(packed), filter_of(s), s.out_channels,
                s.in_channels, input_gradient, depth, columns);
     }
@@ -58,7 +48,7 @@ int run_conv(const MaskedConv2dShape& s, bool input_gradient, const void* x, Str
     const bool together = x_strides.s[1] == 1 && read % V == 0 && x_strides.s[0] % V == 0 && x_strides.s[2] % V == 0 &&
                           x_strides.s[3] % V == 0 && aligned(x, sizeof(T) * V);
     const dim3 grid(blocks(pixels, Tile::rows) * (columns / Tile::columns));
-    launch(together ? conv<T, true> : conv<T, false>, grid, THREADS, stream, args);
+    launch(together ? conv<T, true> : conv<T, false>, grid, THREADS, 0, stream, args);
     return static_cast<int>(cudaGetLastError());
 }
 
@@ -86,24 +76,12 @@ int run_weight(const MaskedConv2dShape& s, const void* grad, Strides4 grad_strid
                        s.kernel_height, s.kernel_width, columns, steps};
     const dim3 grid(blocks(s.out_channels, WeightTile::rows) * column_tiles, splits);
     const bool together = grad_strides.s[1] == 1 && x_strides.s[1] == 1;
-    launch(together ? weight_partials<T, true> : weight_partials<T, false>, grid, THREADS, stream, args);
+    launch(together ? weight_partials<T, true> : weight_partials<T, false>, grid, THREADS, 0, stream, args);
     const int64_t elements =
         static_cast<int64_t>(s.out_channels) * s.in_channels * s.kernel_height * s.kernel_width + s.out_channels;
-    launch(finish_weight<T>, dim3(blocks(elements, ELEMENTWISE)), ELEMENTWISE, stream, static_cast<const S*>(partials),
+    launch(finish_weight<T>, dim3(blocks(elements, ELEMENTWISE)), ELEMENTWISE, 0, stream, static_cast<const S*>(partials),
            static_cast<T*>(dweight), static_cast<T*>(dbias), filter_of(s), s.out_channels, s.in_channels, splits);
     return static_cast<int>(cudaGetLastError());
-}
-
-// Calls f with a null pointer of the dtype's C++ type.
-template <typename F>
-int with_dtype(int dtype, F f) {
-    switch (dtype) {
-        case GENFAST_FLOAT32: return f(static_cast<float*>(nullptr));
-        case GENFAST_FLOAT64: return f(static_cast<double*>(nullptr));
-        case GENFAST_BFLOAT16: return f(static_cast<__nv_bfloat16*>(nullptr));
-        case GENFAST_FLOAT16: return f(static_cast<__half*>(nullptr));
-        default: return static_cast<int>(cudaErrorInvalidValue);
-    }
 }
 
 }  // namespace
@@ -154,7 +132,5 @@ int masked_conv2d_bwd_weight_cuda(const MaskedConv2dShape* shape, const void* gr
         return run_weight<T>(*shape, grad, grad_strides, x, x_strides, dweight, dbias, partials, stream);
     });
 }
-
-const char* genfast_cuda_error(int error) { return cudaGetErrorString(static_cast<cudaError_t>(error)); }
 
 }  // extern "C"

@@ -3,16 +3,10 @@
 // A mask keeps the first num_taps taps of the filter in raster order (mask.py), and with color_groups > 1 only some
 // channel pairs at the centre tap. The centre of the filter lies over the output pixel; outside the image x is zero.
 //
-// Every pointer is device memory of the current device, owned by the caller, of the dtype in MaskedConv2dShape. Nothing
-// may overlap what is written. Work is queued on `stream`; memory must stay alive until that work is done. Nothing is
-// allocated, nothing waits for the device. Each launcher returns cudaGetLastError() as an int, 0 for success.
+// Memory, streams and errors: common/cuda_types.cuh.
 #pragma once
 
-#include <cstdint>
-
-struct CUstream_st;  // CUstream_st* is cudaStream_t
-
-enum GenfastDtype { GENFAST_FLOAT32 = 0, GENFAST_FLOAT64 = 1, GENFAST_BFLOAT16 = 2, GENFAST_FLOAT16 = 3 };
+#include "common/cuda_types.cuh"
 
 struct MaskedConv2dShape {
     int dtype;                          // a GenfastDtype; sums are float64 for float64, float32 for the others
@@ -22,10 +16,6 @@ struct MaskedConv2dShape {
     int num_taps;                       // 0 .. kh * kw
     int color_groups;                   // G: at least 1; channel c of C belongs to group c * G / C
     int strict;                         // for G > 1, at the centre tap: 1 reads groups < its own (A), 0 groups <= (B)
-};
-
-struct Strides4 {
-    int64_t s[4];  // in elements; any value, zero too. Images: b, c, y, x. Weights: o, i, y, x.
 };
 
 extern "C" {
@@ -52,8 +42,5 @@ int64_t masked_conv2d_partial_elements(const MaskedConv2dShape* shape);
 int masked_conv2d_bwd_weight_cuda(const MaskedConv2dShape* shape, const void* grad, Strides4 grad_strides,
                                   const void* x, Strides4 x_strides, void* dweight, void* dbias, void* partials,
                                   CUstream_st* stream);
-
-// The sentence that belongs to a launcher's error code.
-const char* genfast_cuda_error(int error);
 
 }  // extern "C"

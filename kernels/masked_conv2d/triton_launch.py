@@ -7,31 +7,24 @@ user allows TF32 for matrix products (torch.backends.cuda.matmul.fp32_precision,
 Importing this file imports triton.
 """
 
-from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
 import triton
-import triton.language as tl
 from torch import Tensor
 
+from genfast.kernels.common.triton_launch import (
+    INTERPRETED,
+    Launch,
+    dtype_and_precision,
+    image_like,
+    index_type,
+    side,
+    strides,
+    sum_dtype,
+)
 from genfast.kernels.masked_conv2d.mask import num_taps
 from genfast.kernels.masked_conv2d.triton_kernel import conv_kernel, finish_kernel, pack_kernel, weight_partials_kernel
-
-INTERPRETED = triton.knobs.runtime.interpret  # TRITON_INTERPRET=1, set before this file is imported
-
-
-class Launch(NamedTuple):
-    """A kernel with its grid and every argument by name: what runs, and what is compiled ahead of time in tests."""
-
-    kernel: Any
-    grid: tuple[int, ...]
-    args: dict[str, Any]
-    options: dict[str, int]
-
-    def run(self, device: torch.device) -> None:
-        with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
-            self.kernel[self.grid](**self.args, **self.options)
 
 
 class Tile(NamedTuple):
@@ -69,7 +62,7 @@ def masked_conv2d(
     One dtype for all (float32, float64, bfloat16 or float16) and one device: a GPU, or the CPU in Triton's interpreter.
     Arguments are checked by genfast.ops; no gradient is recorded here. A masked weight is never read.
     """
-    y = _image_like(x, weight.shape[0])
+    y = image_like(x, weight.shape[0])
     if y.numel():
         packed = x.new_empty(_taps(weight, mask_type, color_groups) * weight.shape[0] * weight.shape[1])
         for launch in conv_launches(x, weight, packed, bias, y, mask_type, color_groups):
@@ -79,7 +72,7 @@ def masked_conv2d(
 
 def masked_conv2d_bwd_input(grad: Tensor, weight: Tensor, mask_type: str = "B", color_groups: int = 1) -> Tensor:
     """grad [B, O, H, W], weight [O, I, kh, kw] -> dx [B, I, H, W] in grad's memory format; any strides."""
-    dx = _image_like(grad, weight.shape[1])
+    dx = image_like(grad, weight.shape[1])
     if dx.numel():
         packed = grad.new_empty(_taps(weight, mask_type, color_groups) * weight.shape[0] * weight.shape[1])
         for launch in conv_launches(grad, weight, packed, None, dx, mask_type, color_groups, input_gradient=True):
@@ -133,14 +126,14 @@ def conv_launches(
     taps = _taps(weight, mask_type, color_groups)
     read, written = (o, i) if input_gradient else (i, o)
     batch, _, height, width = x.shape
-    tile = _fit(CONV_TILES[_tile_key(x.dtype)], columns=written, depth=taps * read)
+    tile = _fit(CONV_TILES[dtype_and_precision(x.dtype)], columns=written, depth=taps * read)
     pack = Launch(
         pack_kernel,
         (triton.cdiv(taps * o * i, ELEMENTWISE),),
         {
             "weight": weight,
             "packed": packed,
-            **_strides("stride", weight, "oiyx"),
+            **strides("stride", weight, "oiyx"),
             **_mask_constants(o, i, kh, kw, taps, mask_type, color_groups),
             "TRANSPOSED": input_gradient,
             "BLOCK": ELEMENTWISE,
@@ -158,8 +151,8 @@ def conv_launches(
             "pixels": batch * height * width,
             "height": height,
             "width": width,
-            **_strides("x", x, "bcyx"),
-            **_strides("out", out, "bcyx"),
+            **strides("x", x, "bcyx"),
+            **strides("out", out, "bcyx"),
             "READ": read,
             "WRITTEN": written,
             "KH": kh,
@@ -182,7 +175,7 @@ def weight_launches(
     splits, _, columns = partials.shape
     taps = columns // i
     batch, _, height, width = grad.shape
-    tile = _fit(WEIGHT_TILES[_tile_key(grad.dtype)], rows=o, columns=columns)
+    tile = _fit(WEIGHT_TILES[dtype_and_precision(grad.dtype)], rows=o, columns=columns)
     product = Launch(
         weight_partials_kernel,
         (triton.cdiv(o, tile.m) * triton.cdiv(columns, tile.n), splits),
@@ -193,8 +186,8 @@ def weight_launches(
             "pixels": batch * height * width,
             "height": height,
             "width": width,
-            **_strides("grad", grad, "bcyx"),
-            **_strides("x", x, "bcyx"),
+            **strides("grad", grad, "bcyx"),
+            **strides("x", x, "bcyx"),
             "COUT": o,
             "CIN": i,
             "KH": kh,
@@ -213,7 +206,7 @@ def weight_launches(
             "dweight": dweight,
             "splits": splits,
             **_mask_constants(o, i, kh, kw, taps, mask_type, color_groups),
-            "SUM": _sum_dtype(grad.dtype),
+            "SUM": sum_dtype(grad.dtype),
             "BLOCK": ELEMENTWISE,
         },
         {"num_warps": 4},
@@ -223,7 +216,7 @@ def weight_launches(
 
 def _split_pixels(grad: Tensor, rows: int, columns: int) -> tuple[int, int]:
     """How many runs of pixels, and how many steps each takes: a power of two, so that few kernels are compiled."""
-    tile = _fit(WEIGHT_TILES[_tile_key(grad.dtype)], rows=rows, columns=columns)
+    tile = _fit(WEIGHT_TILES[dtype_and_precision(grad.dtype)], rows=rows, columns=columns)
     all_steps = triton.cdiv(grad.shape[0] * grad.shape[2] * grad.shape[3], tile.k)
     tiles = triton.cdiv(rows, tile.m) * triton.cdiv(columns, tile.n)
     steps = triton.next_power_of_2(max(WEIGHT_STEPS, triton.cdiv(all_steps, max(1, WEIGHT_PROGRAMS // tiles))))
@@ -232,18 +225,6 @@ def _split_pixels(grad: Tensor, rows: int, columns: int) -> tuple[int, int]:
 
 def _taps(weight: Tensor, mask_type: str, color_groups: int) -> int:
     return num_taps((weight.shape[2], weight.shape[3]), mask_type, color_groups)
-
-
-def _image_like(x: Tensor, channels: int) -> Tensor:
-    """An uninitialised [B, channels, H, W] in x's memory format."""
-    channels_last = not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    shape = (x.shape[0], channels, x.shape[2], x.shape[3])
-    return torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=memory_format)
-
-
-def _strides(name: str, tensor: Tensor, axes: str) -> dict[str, int]:
-    return {f"{name}_{axis}": stride for axis, stride in zip(axes, tensor.stride(), strict=True)}
 
 
 def _mask_constants(
@@ -256,9 +237,9 @@ def _mask_constants(
 def _product_constants(tile: Tile, *tensors: Tensor) -> dict[str, Any]:
     dtype = tensors[0].dtype
     return {
-        "INDEX": tl.int64 if any(_reach(tensor) >= 2**31 for tensor in tensors) else tl.int32,
-        "SUM": _sum_dtype(dtype),
-        "PRECISION": _tile_key(dtype)[1],
+        "INDEX": index_type(*tensors),
+        "SUM": sum_dtype(dtype),
+        "PRECISION": dtype_and_precision(dtype)[1],
         "WIDEN": INTERPRETED and dtype == torch.bfloat16,  # the interpreter multiplies bfloat16 as if it were integers
         "BLOCK_M": tile.m,
         "BLOCK_N": tile.n,
@@ -266,30 +247,6 @@ def _product_constants(tile: Tile, *tensors: Tensor) -> dict[str, Any]:
     }
 
 
-def _reach(tensor: Tensor) -> int:
-    """One more than the largest offset of an element, or the number of elements if that is larger (strides of zero)."""
-    reach = 1 + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
-    return max(reach, tensor.numel())
-
-
-def _sum_dtype(dtype: torch.dtype) -> tl.dtype:
-    return tl.float64 if dtype == torch.float64 else tl.float32
-
-
-def _tile_key(dtype: torch.dtype) -> tuple[str, str]:
-    if dtype in (torch.bfloat16, torch.float16):
-        return "half", "ieee"
-    if dtype == torch.float64:
-        return "float64", "ieee"
-    if dtype == torch.float32:
-        return "float32", "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
-    raise ValueError(f"masked_conv2d in Triton takes float32, float64, bfloat16 or float16, not {dtype}.")
-
-
 def _fit(tile: Tile, rows: int | None = None, columns: int | None = None, depth: int | None = None) -> Tile:
     """The tile, shrunk to the problem: a side is a power of two and at least 16, the least that a product takes."""
-
-    def side(largest: int, needed: int | None) -> int:
-        return largest if needed is None else min(largest, max(16, triton.next_power_of_2(needed)))
-
     return tile._replace(m=side(tile.m, rows), n=side(tile.n, columns), k=side(tile.k, depth))

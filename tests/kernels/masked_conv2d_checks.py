@@ -1,18 +1,12 @@
 """What every GPU backend of masked_conv2d must do, as one function, and a way to run it in a process of its own.
 
-Triton's interpreter must be chosen before Triton is imported, and AddressSanitizer before Python starts, so the tests
-run ``python masked_conv2d_checks.py triton|emulated [library] [quick]`` and read a line of JSON: case -> failure or "".
+The tests run ``python masked_conv2d_checks.py triton|emulated [library] [quick]`` (apart.py).
 """
 
 import ctypes
 import json
-import mmap
-import os
-import subprocess
 import sys
-import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -21,9 +15,7 @@ from torch import Tensor
 from genfast.kernels.masked_conv2d.mask import causal_mask, num_taps
 from genfast.kernels.masked_conv2d.reference import masked_conv2d as reference
 from genfast.testing import MASKED_CONV2D_CASES, MaskedConv2dCase, assert_close_to_reference
-
-DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
-NORESERVE = 0x4000  # Linux: claim no memory until it is touched
+from tests.kernels.apart import DTYPES, attempt, mostly_untouched, pointer, prepare, strided
 
 
 class Backend(NamedTuple):
@@ -90,12 +82,7 @@ def check_far_offsets(backend: Backend, dtype: torch.dtype, device: str = "cpu")
     case = MaskedConv2dCase(2, 3, 4, 3, 3, (3, 3), "B")
     x, weight, bias, grad = case.inputs(dtype, device)
     far = 2**31 + 64
-    elements = far + 64
-    if device == "cpu":
-        pages = mmap.mmap(-1, elements * dtype.itemsize, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | NORESERVE)
-        memory = torch.frombuffer(pages, dtype=dtype)
-    else:
-        memory = torch.zeros(elements, dtype=dtype, device=device)
+    memory = mostly_untouched(far + 64, dtype, device)
 
     def spread(image: Tensor) -> Tensor:
         view = memory.as_strided(image.shape, (far, 9, 3, 1))
@@ -113,24 +100,16 @@ def check_far_offsets(backend: Backend, dtype: torch.dtype, device: str = "cpu")
 def run_table(backend: Backend, device: str = "cpu", quick: bool = False) -> dict[str, str]:
     """Every case of the table (quick: a few in float32): its name -> what failed, or nothing."""
     results: dict[str, str] = {}
-
-    def attempt(name: str, check: Callable[..., None], *args: Any) -> None:
-        try:
-            check(backend, *args)
-            results[name] = ""
-        except Exception:
-            results[name] = traceback.format_exc(limit=-3)
-
     if quick:
         for case in MASKED_CONV2D_CASES[4:7]:
-            attempt(f"{case.id}-float32", check_case, case, torch.float32, device)
+            attempt(results, f"{case.id}-float32", check_case, backend, case, torch.float32, device)
         return results
     for dtype_name, cases in table().items():
         dtype = DTYPES[dtype_name]
         for case in cases:
-            attempt(f"{case.id}-{dtype_name}", check_case, case, dtype, device)
-        attempt(f"unread-{dtype_name}", check_unread_pixels, dtype, device)
-    attempt("far-float16", check_far_offsets, torch.float16, device)
+            attempt(results, f"{case.id}-{dtype_name}", check_case, backend, case, dtype, device)
+        attempt(results, f"unread-{dtype_name}", check_unread_pixels, backend, dtype, device)
+    attempt(results, "far-float16", check_far_offsets, backend, torch.float16, device)
     return results
 
 
@@ -184,23 +163,11 @@ class Shape(ctypes.Structure):
     )
 
 
-class Strides(ctypes.Structure):
-    """Strides4 in cuda.cuh."""
-
-    _fields_ = (("s", ctypes.c_int64 * 4),)
-
-
 def emulated_backend(library: str) -> Backend:
     """The launchers of cuda.cu, built for the CPU with tests/emulation; every buffer has exactly its size."""
     lib = ctypes.CDLL(library)
     lib.masked_conv2d_packed_elements.restype = ctypes.c_int64
     lib.masked_conv2d_partial_elements.restype = ctypes.c_int64
-
-    def pointer(t: Tensor | None) -> ctypes.c_void_p:
-        return ctypes.c_void_p(None if t is None else t.data_ptr())
-
-    def strided(t: Tensor) -> tuple[ctypes.c_void_p, Strides]:
-        return pointer(t), Strides((ctypes.c_int64 * 4)(*t.stride()))
 
     def shape(image: Tensor, o: int, i: int, kernel_size: Any, mask_type: str, color_groups: int) -> Any:
         b, _, h, w = image.shape
@@ -241,27 +208,9 @@ def emulated_backend(library: str) -> Backend:
 
 
 def main(arguments: list[str]) -> None:
-    torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True)  # uninitialised memory is then filled with NaN
+    prepare()
     backend = triton_backend() if arguments[0] == "triton" else emulated_backend(arguments[1])
     print(json.dumps(run_table(backend, quick="quick" in arguments)))
-
-
-def run_in_process(arguments: list[str], environment: dict[str, str]) -> dict[str, str]:
-    """Runs main in a new Python; what run_table returned there. Raises RuntimeError with the end of its errors."""
-    root = str(Path(__file__).parents[2])
-    path = os.pathsep.join([root, *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        [sys.executable, __file__, *arguments],
-        env={**os.environ, "PYTHONPATH": path, **environment},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise RuntimeError(f"the process ended with {done.returncode}:\n{done.stderr[:3000]}")
-    results: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
-    return results
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """masked_conv2d in Triton: interpreted on the CPU, compiled for GPUs that are not there, and run on one that is."""
 
 import importlib.util
-import json
 import os
 import subprocess
 import sys
@@ -10,16 +9,18 @@ from pathlib import Path
 import pytest
 
 from genfast.testing import require_cuda
-from tests.kernels.masked_conv2d_checks import case_names, run_in_process, run_table, triton_backend
+from tests.kernels.apart import run_in_process
+from tests.kernels.gates import assert_fits
+from tests.kernels.masked_conv2d_checks import case_names, run_table, triton_backend
 
 needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 HERE = Path(__file__).parent
-SHARED_MEMORY = {"sm_80": 163 * 1024, "sm_90": 227 * 1024}  # bytes that one block may have
+CHECKS = HERE / "masked_conv2d_checks.py"
 
 
 @pytest.fixture(scope="module")
 def interpreted() -> dict[str, str]:
-    return run_in_process(["triton"], {"TRITON_INTERPRET": "1"})
+    return run_in_process(CHECKS, ["triton"], {"TRITON_INTERPRET": "1"})
 
 
 @needs_triton
@@ -31,19 +32,10 @@ def test_interpreted(interpreted: dict[str, str], name: str) -> None:
 @needs_triton
 @pytest.mark.slow
 def test_compiles_for_gpus_without_spills(tmp_path: Path) -> None:
-    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment |= {"PYTHONPATH": str(HERE.parents[1]), "TRITON_CACHE_DIR": str(tmp_path)}
-    script = str(HERE / "masked_conv2d_compile.py")
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
-    report = json.loads(done.stdout.splitlines()[-1])
+    report = run_in_process(HERE / "masked_conv2d_compile.py", [], {"TRITON_CACHE_DIR": str(tmp_path)})
     assert len(report) >= 28
     assert any(used["wide"] for used in report.values()), "the huge layer was not compiled with 64-bit offsets."
-    for launch, used in report.items():
-        assert used["local"] == 0, f"{launch} spills: {used}"
-        assert used["stack"] == 0, f"{launch} spills: {used}"
-        assert used["registers"] <= 255, f"{launch} takes too many registers: {used}"
-        assert used["shared"] <= SHARED_MEMORY[launch[:5]], f"{launch} takes too much shared memory: {used}"
+    assert_fits(report)
 
 
 def test_importing_the_kernels_does_not_import_triton() -> None:

@@ -1,0 +1,40 @@
+// Starting kernels: what the launchers of every operator share.
+#pragma once
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <cuda_runtime.h>
+
+#include "common/cuda_types.cuh"
+
+namespace genfast::cuda {
+
+// `shared` is the bytes of dynamic shared memory (cuda_shared.cuh) of a block.
+template <typename... Parameters, typename... Arguments>
+void launch(void (*kernel)(Parameters...), dim3 grid, int threads, int64_t shared, CUstream_st* stream,
+            Arguments... arguments) {
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = static_cast<size_t>(shared);
+    config.stream = stream;
+    cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+
+inline unsigned blocks(int64_t elements, int64_t per_block) {
+    return static_cast<unsigned>((elements + per_block - 1) / per_block);
+}
+
+// Calls f with a null pointer of the dtype's C++ type.
+template <typename F>
+int with_dtype(int dtype, F f) {
+    switch (dtype) {
+        case GENFAST_FLOAT32: return f(static_cast<float*>(nullptr));
+        case GENFAST_FLOAT64: return f(static_cast<double*>(nullptr));
+        case GENFAST_BFLOAT16: return f(static_cast<__nv_bfloat16*>(nullptr));
+        case GENFAST_FLOAT16: return f(static_cast<__half*>(nullptr));
+        default: return static_cast<int>(cudaErrorInvalidValue);
+    }
+}
+
+}  // namespace genfast::cuda

@@ -1,0 +1,20 @@
+// CUDA's own functions under one name for float and double: each is good to two units in the last place, and compiled
+// without --use_fast_math it stays so.
+#pragma once
+
+#include <cuda_runtime.h>
+
+#include <cmath>
+
+namespace genfast::cuda {
+
+__device__ inline float exp_of(float v) { return ::expf(v); }
+__device__ inline double exp_of(double v) { return ::exp(v); }
+__device__ inline float expm1_of(float v) { return ::expm1f(v); }
+__device__ inline double expm1_of(double v) { return ::expm1(v); }
+__device__ inline float log_of(float v) { return ::logf(v); }
+__device__ inline double log_of(double v) { return ::log(v); }
+__device__ inline float tanh_of(float v) { return ::tanhf(v); }
+__device__ inline double tanh_of(double v) { return ::tanh(v); }
+
+}  // namespace genfast::cuda

@@ -1,0 +1,13 @@
+// Tests only: stands in for kernels/common/cuda_shared.cuh.
+#pragma once
+
+#include "cuda_emulation.h"
+
+namespace genfast::cuda {
+
+template <typename T>
+inline T* dynamic_shared() {
+    return reinterpret_cast<T*>(emulation::shared);
+}
+
+}  // namespace genfast::cuda

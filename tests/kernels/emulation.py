@@ -1,0 +1,78 @@
+"""CUDA C++ without a GPU: built by g++ against tests/emulation, which runs blocks one after another and threads as
+fibers, with or without each barrier; and compiled by nvcc, with what each kernel would occupy."""
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.kernels.apart import run_in_process
+
+ROOT = Path(__file__).parents[2]
+KERNELS = ROOT / "kernels"
+needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
+needs_gcc = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
+
+
+def build_emulation(kernels: Path, operator: str, library: Path, *flags: str) -> None:
+    """Builds <operator>/cuda.cu of a folder like kernels/, unchanged, as a CPU library."""
+    source = kernels / operator / "cuda.cu"
+    command = ["g++", "-std=c++17", "-O1", "-g", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
+    command += ["-Wno-unknown-pragmas", *flags, "-I", str(ROOT / "tests" / "emulation"), "-I", str(kernels)]
+    done = subprocess.run([*command, "-x", "c++", str(source), "-o", str(library)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[:3000]
+
+
+def sanitizer_environment() -> dict[str, str] | None:
+    """What a process needs to load a library built with AddressSanitizer; None where g++ has none."""
+    paths = []
+    for library in ("libasan.so", "libstdc++.so.6"):
+        done = subprocess.run(["g++", f"-print-file-name={library}"], capture_output=True, text=True, check=True)
+        paths.append(done.stdout.strip())
+    if not all(Path(path).is_absolute() for path in paths):
+        return None
+    options = "detect_leaks=0:detect_stack_use_after_return=0"
+    return {"LD_PRELOAD": " ".join(paths), "ASAN_OPTIONS": options}
+
+
+def barriers(operator: str) -> list[str]:
+    """Every barrier that an operator may wait at, as tests/emulation names them: file below kernels/ and line."""
+    files = [*KERNELS.glob(f"{operator}/*.cu*"), *KERNELS.glob("common/*.cu*")]
+    found = [
+        f"{path.relative_to(KERNELS)}:{number}"
+        for path in sorted(files)
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if "__syncthreads();" in line
+    ]
+    assert found, "no barriers were found: are they still in the files that are searched?"
+    return found
+
+
+def assert_noticed(barrier: str, checks: Path, library: Path) -> None:
+    """The quick table of a file of checks fails where the emulation leaves this barrier out. The library is one without
+    AddressSanitizer, which triples the time."""
+    try:
+        results = run_in_process(checks, ["emulated", str(library), "quick"], {"GENFAST_SKIP_BARRIER": barrier})
+    except RuntimeError:  # a crash is as red as a wrong number
+        return
+    assert any(results.values()), f"without the barrier in {barrier} everything still passes."
+
+
+def assert_compiles(source: Path, folder: Path, kernels: int, registers: int) -> None:
+    """nvcc makes so many kernels for each GPU, without spills, with at most so many registers and 48 KB of shared
+    memory."""
+    command = ["nvcc", "-std=c++17", "-O3", "-Xptxas", "-v", "--threads", "2", "-I", str(KERNELS)]
+    for architecture in ("80", "90a"):
+        command += ["-gencode", f"arch=compute_{architecture},code=sm_{architecture}"]
+    command += ["-c", str(source), "-o", str(folder / "cuda.o")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    spills = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", done.stderr)
+    used = [int(r) for r in re.findall(r"Used (\d+) registers", done.stderr)]
+    shared = [int(s) for s in re.findall(r"(\d+) bytes smem", done.stderr)]
+    assert len(spills) == len(used) == 2 * kernels, done.stderr[-3000:]
+    assert set(spills) == {("0", "0", "0")}, f"a kernel spills:\n{done.stderr}"
+    assert max(used) <= registers, f"a kernel takes {max(used)} registers, but only {registers} let its blocks fit."
+    assert max(shared, default=0) <= 48 * 1024

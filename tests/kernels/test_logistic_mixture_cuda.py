@@ -1,0 +1,68 @@
+"""logistic_mixture in CUDA C++: compiled by nvcc, emulated on the CPU (emulation.py), and run on a GPU where there is
+one."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from genfast.testing import require_cuda
+from tests.kernels.apart import run_in_process
+from tests.kernels.emulation import (
+    KERNELS,
+    assert_compiles,
+    assert_noticed,
+    barriers,
+    build_emulation,
+    needs_gcc,
+    needs_nvcc,
+    sanitizer_environment,
+)
+from tests.kernels.logistic_mixture_checks import case_names, gpu_backend, run_table
+
+CHECKS = Path(__file__).parent / "logistic_mixture_checks.py"
+
+
+@pytest.fixture(scope="module")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    library = tmp_path_factory.mktemp("emulation") / "sanitized.so"
+    environment = sanitizer_environment()
+    build_emulation(KERNELS, "logistic_mixture", library, *(["-fsanitize=address"] if environment else []))
+    return run_in_process(CHECKS, ["emulated", str(library)], environment or {})
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("emulation") / "logistic_mixture.so"
+    build_emulation(KERNELS, "logistic_mixture", path)
+    assert not any(run_in_process(CHECKS, ["emulated", str(path), "quick"], {}).values())
+    return path
+
+
+@needs_gcc
+@pytest.mark.parametrize("name", case_names())
+def test_emulated(emulated: dict[str, str], name: str) -> None:
+    assert not emulated[name], emulated[name]
+
+
+@needs_gcc
+@pytest.mark.slow
+@pytest.mark.parametrize("barrier", barriers("logistic_mixture"))
+def test_a_missing_barrier_is_noticed(library: Path, barrier: str) -> None:
+    assert_noticed(barrier, CHECKS, library)
+
+
+@needs_nvcc
+@pytest.mark.slow
+def test_compiles_for_gpus_without_spills(tmp_path: Path) -> None:
+    source = KERNELS / "logistic_mixture" / "cuda.cu"
+    assert_compiles(source, tmp_path, kernels=4 * 2, registers=128)  # dtypes x directions; four blocks of 128 threads
+
+
+def test_operators_on_a_gpu() -> None:
+    require_cuda()
+    assert hasattr(torch.ops.genfast, "logistic_mixture_cuda"), (
+        "this build has no CUDA kernels: build it where nvcc is."
+    )
+    failures = {name: failure for name, failure in run_table(gpu_backend("cuda"), "cuda").items() if failure}
+    assert not failures, "\n".join(f"{name}: {failure}" for name, failure in failures.items())

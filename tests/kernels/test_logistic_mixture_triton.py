@@ -1,0 +1,41 @@
+"""The Triton kernels of logistic_mixture: interpreted on the CPU, compiled for GPUs that are not there, and run on one
+that is."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from genfast.testing import require_cuda
+from tests.kernels.apart import run_in_process
+from tests.kernels.gates import assert_fits
+from tests.kernels.logistic_mixture_checks import case_names, gpu_backend, run_table
+
+needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def interpreted() -> dict[str, str]:
+    return run_in_process(HERE / "logistic_mixture_checks.py", ["triton"], {"TRITON_INTERPRET": "1"})
+
+
+@needs_triton
+@pytest.mark.parametrize("name", case_names())
+def test_interpreted(interpreted: dict[str, str], name: str) -> None:
+    assert not interpreted[name], interpreted[name]
+
+
+@needs_triton
+@pytest.mark.slow
+def test_compiles_for_gpus_without_spills(tmp_path: Path) -> None:
+    report = run_in_process(HERE / "logistic_mixture_compile.py", [], {"TRITON_CACHE_DIR": str(tmp_path)})
+    assert len(report) >= 14
+    assert any(used["wide"] for used in report.values()), "the huge batch was not compiled with 64-bit offsets."
+    assert_fits(report, registers=128)  # four blocks of 128 threads on a multiprocessor
+
+
+def test_on_a_gpu() -> None:
+    require_cuda()
+    failures = {name: failure for name, failure in run_table(gpu_backend("triton"), "cuda").items() if failure}
+    assert not failures, "\n".join(f"{name}: {failure}" for name, failure in failures.items())
