@@ -15,7 +15,7 @@ struct LogisticMixtureShape {
 
 extern "C" {
 
-// Whether one pixel's numbers fit in shared memory (some 500 components of three colours in float32, half as many in
+// Whether one pixel's numbers fit in shared memory (some 1000 components of three colours in float32, half as many in
 // float64). Where they do not, the launchers return cudaErrorInvalidValue.
 int logistic_mixture_fits_cuda(const LogisticMixtureShape* shape);
 
