@@ -5,6 +5,7 @@ A file of checks has ``main(arguments)``, which ends by printing a line of JSON,
 """
 
 import ctypes
+import importlib.util
 import json
 import mmap
 import os
@@ -15,11 +16,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor
 
 ROOT = Path(__file__).parents[2]
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16, "float16": torch.float16}
+needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 NORESERVE = 0x4000  # Linux: claim no memory until it is touched
 
 

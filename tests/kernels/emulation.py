@@ -37,6 +37,21 @@ def sanitizer_environment() -> dict[str, str] | None:
     return {"LD_PRELOAD": " ".join(paths), "ASAN_OPTIONS": options}
 
 
+def run_sanitized(operator: str, checks: Path, folder: Path) -> dict[str, str]:
+    """All checks of an operator, emulated under AddressSanitizer where g++ has one: case -> what failed, or ""."""
+    library, environment = folder / "sanitized.so", sanitizer_environment()
+    build_emulation(KERNELS, operator, library, *(["-fsanitize=address"] if environment else []))
+    return run_in_process(checks, ["emulated", str(library)], environment or {})
+
+
+def sound_library(operator: str, checks: Path, folder: Path) -> Path:
+    """The operator emulated with all of its barriers, for ``assert_noticed``: no quick check fails."""
+    path = folder / f"{operator}.so"
+    build_emulation(KERNELS, operator, path)
+    assert not any(run_in_process(checks, ["emulated", str(path), "quick"], {}).values())
+    return path
+
+
 def barriers(operator: str) -> list[str]:
     """Every barrier that an operator may wait at, as tests/emulation names them: file below kernels/ and line."""
     files = [*KERNELS.glob(f"{operator}/*.cu*"), *KERNELS.glob("common/*.cu*")]

@@ -7,16 +7,15 @@ import pytest
 import torch
 
 from genfast.testing import require_cuda
-from tests.kernels.apart import run_in_process
 from tests.kernels.emulation import (
     KERNELS,
     assert_compiles,
     assert_noticed,
     barriers,
-    build_emulation,
     needs_gcc,
     needs_nvcc,
-    sanitizer_environment,
+    run_sanitized,
+    sound_library,
 )
 from tests.kernels.logistic_mixture_checks import case_names, gpu_backend, run_table
 
@@ -25,18 +24,12 @@ CHECKS = Path(__file__).parent / "logistic_mixture_checks.py"
 
 @pytest.fixture(scope="module")
 def emulated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    library = tmp_path_factory.mktemp("emulation") / "sanitized.so"
-    environment = sanitizer_environment()
-    build_emulation(KERNELS, "logistic_mixture", library, *(["-fsanitize=address"] if environment else []))
-    return run_in_process(CHECKS, ["emulated", str(library)], environment or {})
+    return run_sanitized("logistic_mixture", CHECKS, tmp_path_factory.mktemp("emulation"))
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("emulation") / "logistic_mixture.so"
-    build_emulation(KERNELS, "logistic_mixture", path)
-    assert not any(run_in_process(CHECKS, ["emulated", str(path), "quick"], {}).values())
-    return path
+    return sound_library("logistic_mixture", CHECKS, tmp_path_factory.mktemp("emulation"))
 
 
 @needs_gcc

@@ -1,17 +1,15 @@
 """The Triton kernels of row_lstm and diagonal_lstm: interpreted on the CPU, compiled for GPUs that are not there, and
 run on one that is."""
 
-import importlib.util
 from pathlib import Path
 
 import pytest
 
 from genfast.testing import require_cuda
-from tests.kernels.apart import run_in_process
+from tests.kernels.apart import needs_triton, run_in_process
 from tests.kernels.gates import assert_fits
 from tests.kernels.lstm_checks import case_names, run_table
 
-needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 HERE = Path(__file__).parent
 
 

@@ -10,16 +10,15 @@ import pytest
 import torch
 
 from genfast.testing import require_cuda
-from tests.kernels.apart import run_in_process
 from tests.kernels.emulation import (
     KERNELS,
     assert_compiles,
     assert_noticed,
     barriers,
-    build_emulation,
     needs_gcc,
     needs_nvcc,
-    sanitizer_environment,
+    run_sanitized,
+    sound_library,
 )
 from tests.kernels.masked_conv2d_checks import case_names, operator_backend, run_table
 
@@ -28,18 +27,12 @@ CHECKS = Path(__file__).parent / "masked_conv2d_checks.py"
 
 @pytest.fixture(scope="module")
 def emulated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    library = tmp_path_factory.mktemp("emulation") / "sanitized.so"
-    environment = sanitizer_environment()
-    build_emulation(KERNELS, "masked_conv2d", library, *(["-fsanitize=address"] if environment else []))
-    return run_in_process(CHECKS, ["emulated", str(library)], environment or {})
+    return run_sanitized("masked_conv2d", CHECKS, tmp_path_factory.mktemp("emulation"))
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("emulation") / "masked_conv2d.so"
-    build_emulation(KERNELS, "masked_conv2d", path)
-    assert not any(run_in_process(CHECKS, ["emulated", str(path), "quick"], {}).values())
-    return path
+    return sound_library("masked_conv2d", CHECKS, tmp_path_factory.mktemp("emulation"))
 
 
 @needs_gcc

@@ -1,6 +1,5 @@
 """masked_conv2d in Triton: interpreted on the CPU, compiled for GPUs that are not there, and run on one that is."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -9,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from genfast.testing import require_cuda
-from tests.kernels.apart import run_in_process
+from tests.kernels.apart import needs_triton, run_in_process
 from tests.kernels.gates import assert_fits
 from tests.kernels.masked_conv2d_checks import case_names, run_table, triton_backend
 
-needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, reason="triton is not installed")
 HERE = Path(__file__).parent
 CHECKS = HERE / "masked_conv2d_checks.py"
 

@@ -1,5 +1,8 @@
 """A model and a data set small enough to train in a blink."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -21,6 +24,24 @@ def toy_images(n: int, split: str = "train", labels: bool = True) -> ImageSet:
     start = np.arange(n) % 4
     images = ((start[:, None, None, None] + np.arange(4)[:, None]) % 4) * np.ones((1, 1, 5), int)
     return ImageSet("toy", split, images.astype(np.uint8), 4, (start % 3).astype(np.int64) if labels else None)
+
+
+@contextmanager
+def power_cut(after: int) -> Iterator[None]:
+    """What is done inside fails when it asks for one more than so many training batches, and must ask."""
+    real, calls = ImageSet.batch, 0
+
+    def fail(self, *args, **kwargs):
+        nonlocal calls
+        calls += self.split == "train"
+        if calls > after:
+            raise RuntimeError("power cut")
+        return real(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ImageSet, "batch", fail)
+        with pytest.raises(RuntimeError, match="power cut"):
+            yield
 
 
 @pytest.fixture(autouse=True)

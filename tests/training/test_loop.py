@@ -13,7 +13,7 @@ from genfast.errors import GenfastError
 from genfast.models import build_model
 from genfast.training import DataConfig, evaluate, load_model, train
 from genfast.training.checkpoint import find_checkpoint
-from tests.training.conftest import CONDITIONAL, MODEL, QUICK, toy_images
+from tests.training.conftest import CONDITIONAL, MODEL, QUICK, power_cut, toy_images
 
 
 def metrics(run):
@@ -71,7 +71,7 @@ def test_the_logged_loss_is_the_mean_over_its_window(tmp_path):
 
 
 @pytest.mark.parametrize("stop", [1, 7])
-def test_resuming_continues_the_same_curve(tmp_path, monkeypatch, stop):
+def test_resuming_continues_the_same_curve(tmp_path, stop):
     """Stopped in the middle of an epoch and of a logging window; bit for bit the run that was never stopped."""
     data, held_out = toy_images(40), toy_images(5, "valid")
     config = replace(QUICK, checkpoint_every_steps=3, log_every=4)
@@ -80,20 +80,8 @@ def test_resuming_continues_the_same_curve(tmp_path, monkeypatch, stop):
         return train("pixelcnn", MODEL, data, config, tmp_path / name, resume, held_out=held_out)
 
     whole = run("whole")
-    real = ImageSet.batch
-    calls = 0
-
-    def fail(self, *args, **kwargs):
-        nonlocal calls
-        calls += self.split == "train"
-        if calls > stop:
-            raise RuntimeError("power cut")
-        return real(self, *args, **kwargs)
-
-    monkeypatch.setattr(ImageSet, "batch", fail)
-    with pytest.raises(RuntimeError, match="power cut"):
+    with power_cut(after=stop):
         run("cut")
-    monkeypatch.undo()
     resumed = run("cut", resume=True)
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
     assert resumed.held_out == whole.held_out
