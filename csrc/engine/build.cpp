@@ -45,6 +45,7 @@ class Builder {
     p_.zeros = Memory<float>(widest_read_ + kRowPadding);
     std::fill_n(p_.zeros.get(), widest_read_ + kRowPadding, 0.0f);
     check_launches();
+    pack_weights();
     build_draws();
   }
 
@@ -183,39 +184,63 @@ class Builder {
     h.finite = std::all_of(h.weight.begin(), h.weight.end(), [](float w) { return std::isfinite(w); });
     h.gathers |= p_.bfloat16;
     h.packed_depth = p_.bfloat16 ? (h.depth + 1) / 2 : h.depth;
-    if (p_.bfloat16)
-      pack_pairs(h);
-    else
-      pack(h);
-    h.weight = {};
     h.gather_row = padded(h.packed_depth) + kRowPadding;  // never a power of two: rows would share cache sets
     if (h.gathers) h.taps = {{0, 0, h.packed_depth, h.gather_row}};
   }
 
-  void pack(Head& h) {
-    const int64_t panel = cpu_kernels().panel;
-    h.packed = Memory<float>((h.width + panel - 1) / panel * panel * h.depth);
-    for (int64_t n0 = 0; n0 < h.width; n0 += panel) {
-      float* to = h.packed.get() + n0 * h.depth;
-      for (int64_t d = 0; d < h.depth; d++)
-        for (int64_t n = 0; n < panel; n++) *to++ = n0 + n < h.width ? h.weight[d * h.width + n0 + n] : 0.0f;
+  // Weights lie in the order in which launches walk through them, for the sake of those who fetch ahead.
+  void pack_weights() {
+    std::vector<Head*> heads;
+    int64_t size = 0;
+    for (const Launch& launch : p_.launches) {
+      Head& h = p_.kernels[launch.kernel].head;
+      if (h.kind != HeadKind::kLinear || h.packed >= 0) continue;
+      heads.push_back(&h);
+      h.packed = size;
+      size += Panels(h.width, cpu_kernels().panel).end * h.packed_depth;
     }
+    if (p_.bfloat16)
+      p_.weight_pairs = Memory<BFloat16Pair>(size);
+    else
+      p_.weights = Memory<float>(size);
+    for (Head* h : heads) {
+      if (p_.bfloat16)
+        pack_pairs(*h, p_.weight_pairs.get() + h->packed);
+      else
+        pack(*h, p_.weights.get() + h->packed);
+    }
+    for (Kernel& k : p_.kernels)
+      if (k.head.kind == HeadKind::kLinear) k.head.weight = {};
+    p_.next_product.assign(p_.launches.size() + 1, int64_t(p_.launches.size()));
+    for (int64_t i = int64_t(p_.launches.size()) - 1; i >= 0; i--)
+      p_.next_product[i] = p_.kernels[p_.launches[i].kernel].head.kind == HeadKind::kLinear ? i : p_.next_product[i + 1];
+  }
+
+  // Calls f(n0, columns) for each panel.
+  template <class F>
+  static void for_each_panel(const Head& h, const F& f) {
+    const Panels panels(h.width, cpu_kernels().panel);
+    for (int64_t n = 0; n < panels.end; n += panels.columns_at(n)) f(n, panels.columns_at(n));
+  }
+
+  static void pack(const Head& h, float* to) {
+    for_each_panel(h, [&](int64_t n0, int64_t columns) {
+      for (int64_t d = 0; d < h.depth; d++)
+        for (int64_t n = n0; n < n0 + columns; n++) *to++ = n < h.width ? h.weight[d * h.width + n] : 0.0f;
+    });
   }
 
   // Rows 2 d and 2 d + 1 as one of pairs; a last row without a partner has zeros for it.
-  void pack_pairs(Head& h) {
+  static void pack_pairs(const Head& h, BFloat16Pair* to) {
     std::vector<BFloat16> narrow(h.weight.size());
     cpu_kernels().narrow(h.weight.data(), narrow.data(), int64_t(narrow.size()));
     const auto at = [&](int64_t d, int64_t n) {
       return d < h.depth && n < h.width ? uint32_t(narrow[d * h.width + n].bits) : 0u;
     };
-    const int64_t panel = cpu_kernels().panel, pairs = h.packed_depth;
-    h.pairs = Memory<BFloat16Pair>((h.width + panel - 1) / panel * panel * pairs);
-    for (int64_t n0 = 0; n0 < h.width; n0 += panel) {
-      BFloat16Pair* to = h.pairs.get() + n0 * pairs;
-      for (int64_t d = 0; d < pairs; d++)
-        for (int64_t n = n0; n < n0 + panel; n++) *to++ = BFloat16Pair(at(2 * d, n) | at(2 * d + 1, n) << 16);
-    }
+    for_each_panel(h, [&](int64_t n0, int64_t columns) {
+      for (int64_t d = 0; d < h.packed_depth; d++)
+        for (int64_t n = n0; n < n0 + columns; n++) *to++ = BFloat16Pair(at(2 * d, n) | at(2 * d + 1, n) << 16);
+    });
   }
 
   void check_lookup(const Kernel& k) const {

@@ -74,12 +74,8 @@ void Member::advance(int64_t tick, bool shared) {
   if (shared && !team_.cuts[tick + 1].empty()) cuts_ = team_.cuts[tick + 1].data() + index_;
   const int64_t end = p_.first_launch[tick + 2];
   for (int64_t i = p_.first_launch[tick + 1]; i < end; i++) {
-    const Head* next = nullptr;  // the product that follows, so that its weights can be fetched meanwhile
-    for (int64_t j = i + 1; j < int64_t(p_.launches.size()) && j <= i + 3 && !next; j++) {
-      const Head& head = p_.kernels[p_.launches[j].kernel].head;
-      if (head.kind == HeadKind::kLinear) next = &head;
-    }
-    launch(p_.launches[i], next);
+    launch_ = i;
+    launch(p_.launches[i]);
     if (stopped()) return;
   }
   cuts_ = nullptr;
@@ -137,11 +133,11 @@ void Member::draw_sub_pixel(SubPixel at, int64_t image, int64_t images) {
 }
 
 // A launch, in blocks of rows that fit the caches: several positions of all images, or some images of one position.
-void Member::launch(const Launch& launch, const Head* next) {
+void Member::launch(const Launch& launch) {
   const Kernel& kernel = p_.kernels[launch.kernel];
   if (cuts_ && kernel.early) {  // for all parts: everybody computes some of it, and waits for the rest
     const int32_t* const cuts = std::exchange(cuts_, nullptr);
-    this->launch(launch, next);
+    this->launch(launch);
     cuts_ = cuts;
     return;
   }
@@ -152,13 +148,11 @@ void Member::launch(const Launch& launch, const Head* next) {
   const int64_t images = team_.images, count = last - first, most = kernel.block_rows;
   if (count == 0) return;
   if (run_.options_.profile) lap_ = Clock::now();
-  // The last block fetches the next launch's weights, the others the first of their own.
-  const auto after = [&](bool last) { return last ? next : &kernel.head; };
   if (images <= most) {
     const int64_t together = most / images, blocks = (count + together - 1) / together;
     for (int64_t i = 0; i < blocks; i++) {
       const int64_t begin = first + count * i / blocks, end = first + count * (i + 1) / blocks;
-      work(kernel, {order + begin, end - begin, 0, images}, after(i + 1 == blocks));
+      work(kernel, {order + begin, end - begin, 0, images}, i + 1 == blocks);
       if (stopped()) return;
     }
     return;
@@ -167,7 +161,7 @@ void Member::launch(const Launch& launch, const Head* next) {
   for (int64_t at = first; at < last; at++)
     for (int64_t i = 0; i < parts; i++) {
       const int64_t image = images * i / parts;
-      work(kernel, {order + at, 1, image, images * (i + 1) / parts - image}, after(at + 1 == last && i + 1 == parts));
+      work(kernel, {order + at, 1, image, images * (i + 1) / parts - image}, at + 1 == last && i + 1 == parts);
       if (stopped()) return;
     }
 }
@@ -176,21 +170,21 @@ Part Member::rows_of(const Block& block) const {
   return {block.rows() * place() / ways(), block.rows() * (place() + 1) / ways()};
 }
 
-Part Member::columns_of(const Head& head, const Block& block) const {
+Part Member::columns_of(const Head& head, int64_t rows) const {
   // Whole vectors, of which a panel has two.
   const int64_t vector = cpu_.panel / 2, vectors = (head.width + vector - 1) / vector;
-  return {0, block.rows(), vectors * place() / ways() * vector,
+  return {0, rows, vectors * place() / ways() * vector,
           std::min<int64_t>(vectors * (place() + 1) / ways() * vector, head.width)};
 }
 
-void Member::work(const Kernel& kernel, const Block& block, const Head* next) {
+void Member::work(const Kernel& kernel, const Block& block, bool last) {
   Part part = rows_of(block);
   find_places(kernel, block);
   switch (kernel.head.kind) {
     case HeadKind::kNone: break;
     case HeadKind::kLinear: {
-      const Part columns = columns_of(kernel.head, block);
-      linear(kernel, block, columns, next);
+      const Part columns = columns_of(kernel.head, block.rows());
+      linear(kernel, block, columns, last);
       if (kernel.by_columns) {
         part = columns;
       } else {

@@ -47,15 +47,17 @@ class Member {
   void meet();
   void draw(int64_t tick);
   void draw_sub_pixel(SubPixel at, int64_t image, int64_t images);
-  void launch(const Launch& launch, const Head* next);
-  void work(const Kernel& kernel, const Block& block, const Head* next);
+  void launch(const Launch& launch);
+  void work(const Kernel& kernel, const Block& block, bool last);
 
-  // Parts of a kernel. `part` is this member's; of a product it computes the columns.
-  void linear(const Kernel& kernel, const Block& block, Part columns, const Head* next);
+  // Parts of a kernel. `part` is this member's; of a product it computes the columns. last: of the launch's blocks.
+  void linear(const Kernel& kernel, const Block& block, Part columns, bool last);
   void find_taps(const Kernel& kernel, const Block& block);
   void gather_taps(const Head& head, const Kernel& kernel, const Block& block);
   template <class E>
-  void multiply(const Head& head, const Kernel& kernel, const Block& block, Part columns, const Head* next);
+  void multiply(const Head& head, const Kernel& kernel, const Block& block, Part columns, bool last);
+  template <class E>
+  int64_t weights_ahead(Part columns, int64_t n) const;
   void lookup(const Kernel& kernel, const Block& block, Part part);
   void reduce(const Kernel& kernel, const Block& block, Part part);
   void copy(const Kernel& kernel, const Block& block, Part part);
@@ -66,7 +68,7 @@ class Member {
                         Part part) const;
 
   Part rows_of(const Block& block) const;                       // all columns of this member's rows
-  Part columns_of(const Head& head, const Block& block) const;  // all rows of this member's panels
+  Part columns_of(const Head& head, int64_t rows) const;  // all rows of this member's vectors
   // A read's rows [begin, end), `to` and on, row_stride apart; zeros where nothing is. As they are, or rounded to bfloat16.
   template <class E>
   void copy_read(const Read& read, const Block& block, Part part, E* to, int64_t row_stride, bool zeros) const;
@@ -88,6 +90,7 @@ class Member {
   const int index_;
   int sharing_ = 1;  // members at work on this tick
   const int32_t* cuts_ = nullptr;  // null, or this member computes parts [cuts_[0], cuts_[1]) of the tick all by itself
+  int64_t launch_ = 0;  // the one at work
   uint32_t calls_seen_ = 0;
   Memory<float> gather_;      // taps copied together
   Memory<BFloat16Pair> gather_pairs_;  // the same in bfloat16

@@ -20,14 +20,23 @@ void for_each_run(const Block& block, int64_t begin, int64_t end, const F& f) {
   }
 }
 
+// How far ahead of their use weights are fetched: past the products that are too small to fetch what a larger one after them needs.
+constexpr int64_t kAheadBytes = 96 << 10;
+
 void copy_floats(const float* from, float* to, int64_t n) { std::memcpy(to, from, size_t(n) * sizeof(float)); }
 
 template <class E>
-const E* packed(const Head& head) {
+const E* weights_of(const Program& p) {
   if constexpr (std::is_same_v<E, BFloat16Pair>)
-    return head.pairs.get();
+    return p.weight_pairs.get();
   else
-    return head.packed.get();
+    return p.weights.get();
+}
+
+// Where in the program's weights those of column n begin: a panel, or a vector further on in it.
+int64_t weights_at(const Head& head, const Panels& panels, int64_t n) {
+  const int64_t begin = panels.begin_at(n);
+  return head.packed + begin * head.packed_depth + n - begin;
 }
 
 }  // namespace
@@ -64,7 +73,7 @@ void Member::find_rows(int32_t value, const int32_t* slot, int64_t start, const 
 
 // ---- Linear: products of taps with packed weights ----
 
-void Member::linear(const Kernel& kernel, const Block& block, Part columns, const Head* next) {
+void Member::linear(const Kernel& kernel, const Block& block, Part columns, bool last) {
   const Head& head = kernel.head;
   if (head.gathers)
     gather_taps(head, kernel, block);
@@ -72,9 +81,9 @@ void Member::linear(const Kernel& kernel, const Block& block, Part columns, cons
     find_taps(kernel, block);
   count(&Profile::OfKernel::gather, kernel);
   if (p_.bfloat16)
-    multiply<BFloat16Pair>(head, kernel, block, columns, next);
+    multiply<BFloat16Pair>(head, kernel, block, columns, last);
   else
-    multiply<float>(head, kernel, block, columns, next);
+    multiply<float>(head, kernel, block, columns, last);
   count(&Profile::OfKernel::gemm, kernel);
 }
 
@@ -103,11 +112,10 @@ void Member::gather_taps(const Head& head, const Kernel& kernel, const Block& bl
 
 // E: what is multiplied, float or BFloat16Pair.
 template <class E>
-void Member::multiply(const Head& head, const Kernel& kernel, const Block& block, Part columns, const Head* next) {
+void Member::multiply(const Head& head, const Kernel& kernel, const Block& block, Part columns, bool last) {
   if (columns.empty()) return;
-  const int64_t P = cpu_.panel;
-  // Where the weights of column n begin: in a panel, or in its second half.
-  const auto weights = [&](const Head& h, int64_t n) { return packed<E>(h) + n / P * P * h.packed_depth + n % P; };
+  const Panels panels(head.width, cpu_.panel);
+  const E* const weights = weights_of<E>(p_);
   const Constant& bias = kernel.constants[head.bias];
   const auto bias_at = [&](int64_t i) { return bias.rows.data() + bias.which[block.positions[i]] * bias.row; };
   const bool same_bias = block.count == 1 || bias.count == 1;
@@ -115,24 +123,26 @@ void Member::multiply(const Head& head, const Kernel& kernel, const Block& block
   const int32_t scattered = kernel.register_table[0];
   float* const* to = scattered < 0 ? nullptr : table(scattered, block);
   float* out = at(place, block);
-  const auto product = [&](int64_t n0, int64_t n1, const E* next_weights) {
+  const auto product = [&](int64_t n0, int64_t n1) {
+    const int64_t at = weights_at(head, panels, n0), next = last ? weights_ahead<E>(columns, n0) : -1;
     TapGemm<E, float> gemm = {.a = nullptr,
-                              .w = weights(head, n0),
+                              .w = weights + at,
                               .taps = head.taps.data(),
                               .num_taps = int64_t(head.taps.size()),
                               .a_k = 1,
-                              .w_k = P,
-                              .w_panel = P * head.packed_depth,
+                              .w_k = panels.columns_at(n0),
+                              .w_panel = panels.columns_at(n0) * head.packed_depth,
                               .out = out + n0,
                               .out_row = place.row,
                               .rows = block.rows(),
                               .columns = n1 - n0,
                               .add = same_bias ? Add::kBias : Add::kNothing,
                               .bias = bias_at(0) + n0,
-                              .next = next_weights,
+                              .next = next < 0 ? nullptr : weights + next,
                               .to = to,
                               .to_column = n0,
-                              .fetch_rows = n0 == columns.first};
+                              .fetch_rows = n0 == columns.first,
+                              .wide = panels.columns_at(n0) > panels.panel};
     if constexpr (std::is_same_v<E, BFloat16Pair>) {
       gemm.a = gather_pairs_.get();
       return cpu_.tap_gemm_of_pairs(gemm);
@@ -143,18 +153,33 @@ void Member::multiply(const Head& head, const Kernel& kernel, const Block& block
       return cpu_.tap_gemm(gemm);
     }
   };
-  const E* after = next ? weights(*next, columns_of(*next, block).first) : nullptr;
-  int64_t begin = columns.first;
-  if (const int64_t half = std::min((begin + P - 1) / P * P, columns.last); begin < half) {
-    product(begin, half, half < columns.last ? weights(head, half) : after);
-    begin = half;
+  // Whole panels of one width in one go; a member's columns may begin or end within a panel.
+  for (int64_t n = columns.first, end; n < columns.last; n = end) {
+    const int64_t begin = panels.begin_at(n);
+    end = std::min(columns.last, n > begin ? begin + panels.columns_at(n) : n < panels.wide ? panels.wide : panels.end);
+    product(n, end);
   }
-  if (begin < columns.last) product(begin, columns.last, after);
   if (same_bias) return;
   for (int64_t row = 0; row < block.rows(); row++) {
     const float* b = bias_at(row / block.images);
     float* sum = to ? to[row] : out + row * place.row;
     for (int64_t n = columns.first; n < columns.last; n++) sum[n] += b[n];
+  }
+}
+
+// Where in the weights is what this member will read kAheadBytes after column n of its columns in the launch at work, or -1.
+template <class E>
+int64_t Member::weights_ahead(Part columns, int64_t n) const {
+  const Head* head = &p_.kernels[p_.launches[launch_].kernel].head;
+  int64_t ahead = kAheadBytes / int64_t(sizeof(E)) + (n - columns.first) * head->packed_depth;
+  for (int64_t i = launch_;;) {
+    const int64_t size = columns.columns(head->width) * head->packed_depth;
+    if (ahead < size) return weights_at(*head, Panels(head->width, cpu_.panel), columns.first) + ahead;
+    ahead -= size;
+    i = p_.next_product[i + 1];
+    if (i >= int64_t(p_.launches.size())) return -1;
+    head = &p_.kernels[p_.launches[i].kernel].head;
+    columns = columns_of(*head, 0);
   }
 }
 

@@ -59,6 +59,19 @@ struct Store {
   int32_t reg = 0, value = 0, start = 0;
 };
 
+// How the columns of packed weights are divided: into panels of kernels.panel columns, which is two vectors; where an odd number
+// of vectors is left over, the last panel has three of them, or one if there is only one. No vector more than needed is read.
+struct Panels {
+  int64_t panel, wide, end;  // columns of a whole panel; where the last, of another width, begins; where it ends
+  Panels(int64_t width, int64_t panel_columns) : panel(panel_columns) {
+    const int64_t vector = panel / 2, vectors = (width + vector - 1) / vector;
+    end = vectors * vector;
+    wide = vectors % 2 == 0 ? end : vectors == 1 ? 0 : end - 3 * vector;
+  }
+  int64_t columns_at(int64_t n) const { return n < wide ? panel : end - wide; }      // of the panel that column n is in
+  int64_t begin_at(int64_t n) const { return n < wide ? n / panel * panel : wide; }  // its first column
+};
+
 enum class HeadKind : int { kNone, kLinear, kLookup, kReduce, kCopy };
 
 struct Head {
@@ -72,10 +85,9 @@ struct Head {
   ReduceKind reduce = ReduceKind::sum;
   float eps = 0;
   // built, for a Linear
-  Memory<float> packed;  // [panel][depth][columns of a panel], zeros past the last column
-  Memory<BFloat16Pair> pairs;  // instead of it in bfloat16: the same with pairs of rows
+  int64_t packed = -1;   // where in Program::weights: [panel][depth][columns of a panel], zeros past the last column; see Panels
   int64_t depth = 0;     // sum of the widths
-  int64_t packed_depth = 0;  // rows of a panel: depth, or pairs of them
+  int64_t packed_depth = 0;  // rows of a panel: depth, or in bfloat16 pairs of them
   int64_t gather_row = 0;  // from row to row of taps copied together
   bool gathers = false;    // copy taps together, because they are too narrow to be worth a loop each, or to be rounded
   bool finite = true;      // all weights: what is multiplied by zeros may be left out
@@ -143,6 +155,9 @@ struct Program {
   int64_t gather = 0;              // floats or pairs, the most that a Linear's rows copied together need
   int64_t most_rows = 0;           // entries that a block's tables of rows have, at most
   Memory<float> zeros;             // the row of a read that is not there
+  Memory<float> weights;           // of all products in the order in which they are first needed, or
+  Memory<BFloat16Pair> weight_pairs;  // in bfloat16, with pairs of rows
+  std::vector<int64_t> next_product;  // [launches + 1]: the first launch from this one on that is of a product
 
   int64_t params() const { return bernoulli ? 1 : levels; }
   // Floats of cache for n images, each value on cache lines of its own.

@@ -16,14 +16,17 @@
 #define GENFAST_VECTOR_BYTES 64
 #define GENFAST_TILE_ROWS 14  // 14 x 2 accumulators + 2 weights + 1 broadcast fill the 32 registers
 #define GENFAST_NARROW_TILE_ROWS 14
+#define GENFAST_WIDE_TILE_ROWS 9  // three vectors wide
 #elif defined(__AVX2__)
 #define GENFAST_VECTOR_BYTES 32
 #define GENFAST_TILE_ROWS 6  // 6 x 2 + 2 + 1 of 16 registers
 #define GENFAST_NARROW_TILE_ROWS 10  // one vector wide
+#define GENFAST_WIDE_TILE_ROWS 4  // three
 #else
 #define GENFAST_VECTOR_BYTES 16
 #define GENFAST_TILE_ROWS 6
 #define GENFAST_NARROW_TILE_ROWS 10
+#define GENFAST_WIDE_TILE_ROWS 4
 #endif
 
 #define GENFAST_INLINE inline __attribute__((always_inline))

@@ -1,7 +1,7 @@
 // The register tile: GENFAST_TILE_ROWS x 2 vectors of accumulators, each weight vector loaded once per k for all rows, each
 // element of a broadcast once for two vectors. With 14 x 32 floats it needs 128 bytes of weights for 28 multiply-adds (14
 // cycles), which an L2 cache delivers, so panels are streamed and never blocked. Where columns fill no more than one vector a
-// tile is one vector wide, and few rows take two panels at once.
+// tile is one vector wide, in a wide panel three, and few rows take two panels at once.
 #include "tap_gemm/cpu.h"
 
 #include "common/convert.h"
@@ -11,13 +11,17 @@ namespace genfast::GENFAST_ISA {
 namespace {
 
 constexpr int kVectors = 2;  // of a whole panel
+constexpr int kWide = 3;     // of a wide one
 template <class E>
 constexpr int kPanel = kVectors * kLanes<E>;
 // With so few rows a tile takes two panels at once: fewer than 8 sums would wait for each other, not for the weights.
 template <class E>
 constexpr int kFewRows = Factors<E>::kFewRows;
 template <class E, int V>
-constexpr int kTileRows = V == 1 ? GENFAST_NARROW_TILE_ROWS : V == kVectors ? Factors<E>::kTileRows : kFewRows<E>;
+constexpr int kTileRows = V == 1          ? GENFAST_NARROW_TILE_ROWS
+                          : V == kVectors ? Factors<E>::kTileRows
+                          : V == kWide    ? Factors<E>::kWideTileRows
+                                          : kFewRows<E>;
 // Rows anywhere need a pointer each, and x86 has fifteen registers for them and for everything else.
 constexpr int kMostPointers = 9;
 template <class E, int V>
@@ -105,7 +109,8 @@ template <class E, int R, int V, class Element>
 GENFAST_INLINE void multiply_add(Sums<E> (&acc)[R][V], const E* w, ptrdiff_t w_panel, Element a) {
   using F = Factors<E>;
   using Factor = typename F::Type;
-  const auto weights = [&](int v) { return F::columns(w + v / kVectors * w_panel + v % kVectors * kLanes<E>); };
+  constexpr int kOfPanel = V == kWide ? kWide : kVectors;
+  const auto weights = [&](int v) { return F::columns(w + v / kOfPanel * w_panel + v % kOfPanel * kLanes<E>); };
   const auto add = [&](int r, int v, const Factor& x, const Factor& b) {
     F::add(acc[r][v], x, b);
     if constexpr (!kFillsRegisters<R, V>) keep_in_register(acc[r][v]);
@@ -141,24 +146,36 @@ GENFAST_INLINE void store_sums(const Sums<E> (&acc)[R][V], SumOf<E>* sums) {
     for (int v = 0; v < V; v++) store(sums + (r * V + v) * kLanes<E>, acc[r][v]);
 }
 
-// Weights that are not in an L2 cache arrive too late for a tile, and in time for the next panel's tiles if they are asked for
-// now: eight rows with 14 MB of weights went from 46 to 79 GFLOP/s. kAhead cache lines with every four k are half as many as
-// the tile itself reads: the first tile fetches one half of the next panel, the second the other, and a tile alone both.
+// Weights that are not in an L2 cache arrive too late for a tile, and in time for a later panel's tiles if they are asked for
+// now: eight rows with 14 MB of weights went from 46 to 79 GFLOP/s. As much as a panel is fetched, in as many shares as it has
+// vectors, each kAhead cache lines with every four k: a tile alone fetches them all, several divide them.
 constexpr int kAhead = GENFAST_VECTOR_BYTES / 16;
+template <int V>
 struct Ahead {
-  const char *one, *two;
-  GENFAST_INLINE void fetch(int u) {
-    __builtin_prefetch(one + 64 * u, 0, 2);
-    __builtin_prefetch(two + 64 * u, 0, 2);
+  static constexpr int kShares = V == kWide ? kWide : kVectors;
+  const char* share[kShares];
+  Ahead(const void* panel, int64_t bytes, int64_t tile, int64_t count) {
+    const int tiles = count < kShares ? int(count) : kShares, mine = int(tile) % tiles;
+    int first = 0;  // of this tile's shares
+    while (first * tiles / kShares != mine) first++;
+    for (int i = 0; i < kShares; i++)
+      share[i] = static_cast<const char*>(panel) + (i * tiles / kShares == mine ? i : first) * (bytes / kShares);
   }
-  GENFAST_INLINE void advance() { one += 64 * kAhead, two += 64 * kAhead; }
+  GENFAST_INLINE void fetch(int u) {
+#pragma GCC unroll 4
+    for (int i = 0; i < kShares; i++) __builtin_prefetch(share[i] + 64 * u, 0, 2);
+  }
+  GENFAST_INLINE void advance() {
+#pragma GCC unroll 4
+    for (int i = 0; i < kShares; i++) share[i] += 64 * kAhead;
+  }
 };
 
 // The two summations are functions of their own, with nothing else in them: with the epilogue in the same function the compiler
 // spills accumulators inside the loop, which costs a third of the speed. Every loop over acc is unrolled, or it would live in
 // memory.
 template <class E, int R, int V, template <class, int> class Rows>
-__attribute__((noinline)) void sum_rows_of_pixels(const Gemm<E>& g, int64_t m, Ahead ahead, SumOf<E>* sums) {
+__attribute__((noinline)) void sum_rows_of_pixels(const Gemm<E>& g, int64_t m, Ahead<V> ahead, SumOf<E>* sums) {
   Sums<E> acc[R][V] = {};
   for (int64_t t = 0; t < g.num_taps; t++) {
     if (g.fetch_rows) Rows<E, R>::fetch(g, t, m + R);
@@ -215,7 +232,7 @@ GENFAST_INLINE void finish_row(const T* sum, const T* plus, T* to, int64_t colum
 // Rows [m, m + R) of V vectors of columns. What the sum is added to joins last: a large bias at the start would cost every
 // partial sum its low bits. Weights that are wider than the output are never written past its end.
 template <class E, int R, int V>
-void tile(const Gemm<E>& g, int64_t m, Ahead ahead) {
+void tile(const Gemm<E>& g, int64_t m, const Ahead<V>& ahead) {
   using T = SumOf<E>;
   constexpr int kColumns = V * kLanes<E>;
   alignas(64) T sums[R * kColumns];
@@ -239,7 +256,7 @@ void tile(const Gemm<E>& g, int64_t m, Ahead ahead) {
 }
 
 template <class E, int R, int V>
-GENFAST_INLINE void tile_of(int64_t rows, const Gemm<E>& g, int64_t m, Ahead ahead) {
+GENFAST_INLINE void tile_of(int64_t rows, const Gemm<E>& g, int64_t m, const Ahead<V>& ahead) {
   if (rows == R) return tile<E, R, V>(g, m, ahead);
   if constexpr (R > 1) tile_of<E, R - 1, V>(rows, g, m, ahead);
 }
@@ -250,8 +267,7 @@ GENFAST_INLINE void tiles(const Gemm<E>& g) {
   const int64_t most = g.at ? kScatteredRows<E, V> : kTileRows<E, V>, count = (g.rows + most - 1) / most;
   for (int64_t i = 0, m = 0; i < count; i++) {
     const int64_t rows = (g.rows - m) / (count - i);
-    const char* halves[] = {reinterpret_cast<const char*>(g.next), reinterpret_cast<const char*>(g.next + g.w_panel / 2)};
-    tile_of<E, kTileRows<E, V>, V>(rows, g, m, {halves[i % 2], halves[count == 1 ? 1 : i % 2]});
+    tile_of<E, kTileRows<E, V>, V>(rows, g, m, {g.next, g.w_panel * int64_t(sizeof(E)), i, count});
     m += rows;
   }
 }
@@ -265,7 +281,9 @@ GENFAST_INLINE Gemm<E> columns_of(const Gemm<E>& g, int64_t n0, int64_t most) {
   part.to_column += n0;
   part.fetch_rows = g.fetch_rows && n0 == 0;
   if (g.add == Add::kBias) part.bias += n0;
-  part.next = n0 + most < g.columns ? part.w + most / kPanel<E> * g.w_panel : g.next ? g.next : part.w;
+  part.next = g.next                   ? g.next + n0 / kPanel<E> * g.w_panel
+              : n0 + most < g.columns ? part.w + most / kPanel<E> * g.w_panel
+                                      : part.w;
   part.columns = g.columns - n0 < most ? g.columns - n0 : most;
   return part;
 }
@@ -273,6 +291,11 @@ GENFAST_INLINE Gemm<E> columns_of(const Gemm<E>& g, int64_t n0, int64_t most) {
 template <class E>
 GENFAST_INLINE void all_tiles(const Gemm<E>& g) {
   int64_t n = 0;
+  if (g.wide && g.columns > kPanel<E>) {
+    Gemm<E> all = g;
+    if (!all.next) all.next = g.w;
+    return tiles<E, kWide>(all);
+  }
   if (g.rows <= kFewRows<E> && (g.at || g.a_k == 1))
     for (; g.columns - n > kPanel<E>; n += 2 * kPanel<E>) tiles<E, 2 * kVectors>(columns_of(g, n, 2 * kPanel<E>));
   for (; n < g.columns; n += kPanel<E>) {

@@ -5,7 +5,7 @@
 //   a      any layout in which either a_k == 1 (rows of pixels) or every a_row == 1 (columns of channels: weight gradients)
 //   at     or else, rows anywhere: row m of tap t starts at at[t * rows + m], and a, Tap::a, Tap::a_row and a_k are not read
 //   w      panels w_panel elements apart, in each a row of consecutive columns for each k, rows w_k apart; all of a row must be
-//          readable, past `columns` too. Half a panel of columns costs half.
+//          readable, past `columns` too. Half a panel of columns costs half. Or one wide panel, of half as many columns again.
 //   out    `columns` values a row, rows out_row apart; may alias neither a nor w
 //   to     or else, rows anywhere: row m starts at to[m] + to_column, and out and out_row are not read
 // The sum runs over taps in the order given, and over k from 0, in one accumulator for each output: the result depends
@@ -44,12 +44,13 @@ struct TapGemm {
   int64_t rows, columns;
   Add add;
   const T* bias;  // `columns` values, read for Add::kBias
-  const E* next;  // null, or the panel that will be read after this: it is fetched meanwhile
+  const E* next;  // null, or what will be read a while after the first panel (and as much after the others): fetched meanwhile
   const E* const* at = nullptr;  // null, or [taps][rows]
   const E* nothing = nullptr;    // rows in `at` that start here are zeros: a tap without other rows may be left out
   T* const* to = nullptr;        // null, or [rows]
   int64_t to_column = 0;
   bool fetch_rows = true;  // `at` only: whether the rows may not be in the caches yet
+  bool wide = false;       // up to panel_bytes * 3 / 2 of columns in one panel
 };
 
 // narrow: to[i] = from[i] for i < n, rounded to nearest, ties to even.

@@ -15,7 +15,7 @@ struct Factors {
   using Sum = E;
   using Sums = typename Vector<E>::type;
   using Type = Sums;
-  static constexpr int kTileRows = GENFAST_TILE_ROWS, kFewRows = 3;
+  static constexpr int kTileRows = GENFAST_TILE_ROWS, kWideTileRows = GENFAST_WIDE_TILE_ROWS, kFewRows = 3;
   GENFAST_INLINE static Type columns(const E* w) { return load(w); }
   GENFAST_INLINE static Type everywhere(E x) { return x - Type{}; }  // minus zero: nothing is left of it
   GENFAST_INLINE static void add(Sums& sum, Type x, Type w) { sum += x * w; }
@@ -30,7 +30,7 @@ struct Factors<BFloat16Pair> {
   GENFAST_INLINE static Bits bits(const BFloat16Pair* w) { return *reinterpret_cast<const UnalignedBits*>(w); }
 #if defined(__AVX512BF16__)
   using Type = Bits;
-  static constexpr int kTileRows = GENFAST_TILE_ROWS, kFewRows = 3;
+  static constexpr int kTileRows = GENFAST_TILE_ROWS, kWideTileRows = GENFAST_WIDE_TILE_ROWS, kFewRows = 3;
   GENFAST_INLINE static Type columns(const BFloat16Pair* w) { return bits(w); }
   GENFAST_INLINE static Type everywhere(BFloat16Pair x) { return uint32_t(x) - Bits{}; }
   GENFAST_INLINE static void add(Sums& sum, Type x, Type w) {
@@ -41,7 +41,8 @@ struct Factors<BFloat16Pair> {
   struct Type {
     Sums first, second;
   };
-  static constexpr int kTileRows = GENFAST_VECTOR_BYTES == 64 ? 12 : 4, kFewRows = GENFAST_VECTOR_BYTES == 64 ? 3 : 1;
+  static constexpr int kTileRows = GENFAST_VECTOR_BYTES == 64 ? 12 : 4, kWideTileRows = GENFAST_VECTOR_BYTES == 64 ? 8 : 2,
+                       kFewRows = GENFAST_VECTOR_BYTES == 64 ? 3 : 1;
   GENFAST_INLINE static Type widen(Bits both) { return {(Sums)(both << 16), (Sums)(both & 0xffff0000u)}; }
   GENFAST_INLINE static Type columns(const BFloat16Pair* w) { return widen(bits(w)); }
   GENFAST_INLINE static Type everywhere(BFloat16Pair x) { return widen(uint32_t(x) - Bits{}); }
