@@ -47,6 +47,7 @@ class Member {
   void meet();
   void draw(int64_t tick);
   void draw_sub_pixel(SubPixel at, int64_t image, int64_t images);
+  void fetch_tables(int64_t launch) const;
   void launch(const Launch& launch);
   void work(const Kernel& kernel, const Block& block, bool last);
 

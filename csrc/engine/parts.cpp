@@ -117,7 +117,9 @@ void Member::multiply(const Head& head, const Kernel& kernel, const Block& block
   const Panels panels(head.width, cpu_.panel);
   const E* const weights = weights_of<E>(p_);
   const Constant& bias = kernel.constants[head.bias];
-  const auto bias_at = [&](int64_t i) { return bias.rows.data() + bias.which[block.positions[i]] * bias.row; };
+  const auto bias_at = [&](int64_t i) {  // the same for all positions, as nearly always, it needs no look at a table
+    return bias.rows.data() + (bias.count == 1 ? 0 : bias.which[block.positions[i]] * bias.row);
+  };
   const bool same_bias = block.count == 1 || bias.count == 1;
   const Place& place = kernel.registers[0];
   const int32_t scattered = kernel.register_table[0];
