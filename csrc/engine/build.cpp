@@ -10,6 +10,7 @@ namespace {
 
 constexpr int64_t kMost = int64_t(1) << 31;  // of positions, channels, slots, ...: products of two fit 64 bits
 constexpr int64_t kBlockBytes = 192 << 10;   // what a block of rows should take of an L2 cache, weights aside
+constexpr int64_t kFewBytes = 256 << 10;     // of weights: they stay in an L2 cache, with what else a tick needs
 constexpr int64_t kFewRows = 24;
 constexpr int64_t kMostParts = int64_t(1) << 24;
 constexpr int64_t kNarrowTap = 16;  // numbers: below, copying taps together is cheaper than a loop for each
@@ -203,6 +204,7 @@ class Builder {
       p_.weight_pairs = Memory<BFloat16Pair>(size);
     else
       p_.weights = Memory<float>(size);
+    p_.streams = 4 * size > kFewBytes;
     for (Head* h : heads) {
       if (p_.bfloat16)
         pack_pairs(*h, p_.weight_pairs.get() + h->packed);

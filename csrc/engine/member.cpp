@@ -75,7 +75,7 @@ void Member::advance(int64_t tick, bool shared) {
   const int64_t end = p_.first_launch[tick + 2];
   for (int64_t i = p_.first_launch[tick + 1]; i < end; i++) {
     launch_ = i;
-    fetch_tables(i);
+    if (p_.streams) fetch_tables(i);
     launch(p_.launches[i]);
     if (stopped()) return;
   }

@@ -126,7 +126,7 @@ void Member::multiply(const Head& head, const Kernel& kernel, const Block& block
   float* const* to = scattered < 0 ? nullptr : table(scattered, block);
   float* out = at(place, block);
   const auto product = [&](int64_t n0, int64_t n1) {
-    const int64_t at = weights_at(head, panels, n0), next = last ? weights_ahead<E>(columns, n0) : -1;
+    const int64_t at = weights_at(head, panels, n0), next = last && p_.streams ? weights_ahead<E>(columns, n0) : -1;
     TapGemm<E, float> gemm = {.a = nullptr,
                               .w = weights + at,
                               .taps = head.taps.data(),
