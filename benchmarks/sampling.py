@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="batch 4 only; writes nothing")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--bfloat16", action="store_true", default=isa() == "avx512_bf16")
+    parser.add_argument("--bfloat16", action="store_true", default=isa() in ("avx512_bf16", "amx_bf16"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     peak = matmul_peak()

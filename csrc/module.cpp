@@ -7,7 +7,7 @@
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "genfast's compiled kernels";
-  m.def("isa", &genfast::isa_name, "The instruction set in use: generic, avx2, avx512 or avx512_bf16; GENFAST_CPU caps it.");
+  m.def("isa", &genfast::isa_name, "The instruction set in use: generic, avx2, avx512, avx512_bf16 or amx_bf16; GENFAST_CPU caps it.");
   m.def("best_isa", &genfast::best_isa_name, "The best instruction set this machine has.");
   genfast::engine::bind(m);
   m.attr("cuda_architectures") = GENFAST_CUDA_ARCHITECTURES;

@@ -27,7 +27,8 @@ inline const CpuKernels& cpu_kernels() {
         ISA::categorical, ISA::exp_doubles                                                                               \
   }
 #if defined(__x86_64__)
-  static const CpuKernels kernels = isa() == Isa::kAvx512Bf16 ? GENFAST_CPU_KERNELS(avx512, avx512_bf16)
+  static const CpuKernels kernels = isa() == Isa::kAmxBf16      ? GENFAST_CPU_KERNELS(avx512, amx_bf16)
+                                    : isa() == Isa::kAvx512Bf16 ? GENFAST_CPU_KERNELS(avx512, avx512_bf16)
                                     : isa() == Isa::kAvx512   ? GENFAST_CPU_KERNELS(avx512, avx512)
                                     : isa() == Isa::kAvx2     ? GENFAST_CPU_KERNELS(avx2, avx2)
                                                               : GENFAST_CPU_KERNELS(generic, generic);

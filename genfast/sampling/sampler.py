@@ -371,7 +371,7 @@ def example_condition(model: CausalModel) -> Tensor | None:
 
 def engine_table() -> list[tuple[str, str]]:
     """(engine, state) for every engine, for `genfast info`."""
-    native = backends.isa() == "avx512_bf16"
+    native = backends.isa() in ("avx512_bf16", "amx_bf16")
     products = "bfloat16 by its own instructions" if native else "bfloat16 made of float32 products, no faster"
     return [
         ("cpu", backends.NO_EXTENSION or f"present, {backends.isa()}; auto takes it for models on the CPU; {products}"),

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-ORDER = ("generic", "avx2", "avx512", "avx512_bf16")
+ORDER = ("generic", "avx2", "avx512", "avx512_bf16", "amx_bf16")
 
 
 def rerun_on(isa: str, file: str, chosen: str) -> None:

@@ -6,6 +6,9 @@
 
 #include "common/convert.h"
 #include "tap_gemm/factors.h"
+#if defined(__AMX_BF16__)
+#include "tap_gemm/amx.h"
+#endif
 
 namespace genfast::GENFAST_ISA {
 namespace {
@@ -217,8 +220,12 @@ __attribute__((noinline)) void sum_columns_of_channels(const Gemm<E>& g, int64_t
   store_sums<E, R, V>(acc, sums);
 }
 
-template <class T>
-GENFAST_INLINE void finish_row(const T* sum, const T* plus, T* to, int64_t columns) {
+// Columns [n0, n0 + columns) of row m, whose sums these are. What is added to a sum joins last: a large bias at the start would
+// cost every partial sum its low bits.
+template <class G, class T>
+GENFAST_INLINE void finish_row(const G& g, int64_t m, int64_t n0, int64_t columns, const T* sum) {
+  T* to = (g.to ? g.to[m] + g.to_column : g.out + m * g.out_row) + n0;
+  const T* plus = g.add == Add::kNothing ? nullptr : g.add == Add::kBias ? g.bias + n0 : to;
   int64_t n = 0;
   if (plus) {
     for (; n + kLanes<T> <= columns; n += kLanes<T>) store(to + n, load(sum + n) + load(plus + n));
@@ -229,8 +236,7 @@ GENFAST_INLINE void finish_row(const T* sum, const T* plus, T* to, int64_t colum
   }
 }
 
-// Rows [m, m + R) of V vectors of columns. What the sum is added to joins last: a large bias at the start would cost every
-// partial sum its low bits. Weights that are wider than the output are never written past its end.
+// Rows [m, m + R) of V vectors of columns. Weights that are wider than the output are never written past its end.
 template <class E, int R, int V>
 void tile(const Gemm<E>& g, int64_t m, const Ahead<V>& ahead) {
   using T = SumOf<E>;
@@ -245,13 +251,10 @@ void tile(const Gemm<E>& g, int64_t m, const Ahead<V>& ahead) {
     if constexpr (columns) sum_columns_of_channels<E, R, V>(g, m, sums);
   }
   for (int64_t r = 0; r < R; r++) {
-    const T* sum = sums + r * kColumns;
-    T* to = g.to ? g.to[m + r] + g.to_column : g.out + (m + r) * g.out_row;
-    const T* plus = g.add == Add::kNothing ? nullptr : g.add == Add::kBias ? g.bias : to;
     if (g.columns == kColumns)  // a constant, so that this is a few vector instructions
-      finish_row(sum, plus, to, kColumns);
+      finish_row(g, m + r, 0, kColumns, sums + r * kColumns);
     else
-      finish_row(sum, plus, to, g.columns);
+      finish_row(g, m + r, 0, g.columns, sums + r * kColumns);
   }
 }
 
@@ -312,7 +315,15 @@ GENFAST_INLINE void all_tiles(const Gemm<E>& g) {
 extern const int64_t panel_bytes = kVectors * GENFAST_VECTOR_BYTES;
 void tap_gemm(const TapGemm<float>& gemm) { all_tiles<float>(gemm); }
 void tap_gemm(const TapGemm<double>& gemm) { all_tiles<double>(gemm); }
-void tap_gemm(const TapGemm<BFloat16Pair, float>& gemm) { all_tiles<BFloat16Pair>(gemm); }
+void tap_gemm(const TapGemm<BFloat16Pair, float>& gemm) {
+#if defined(__AMX_BF16__)
+  if (fits_tiles(gemm))
+    return product_by_tiles(gemm, [&](int64_t m, int64_t first, int64_t rows, int64_t n, int64_t columns, const float* sums, int64_t row) {
+      for (int64_t r = first; r < rows; r++) finish_row(gemm, m + r, n, columns, sums + r * row);
+    });
+#endif
+  all_tiles<BFloat16Pair>(gemm);
+}
 void narrow(const float* from, BFloat16* to, int64_t n) { copy(from, to, n); }
 
 }  // namespace genfast::GENFAST_ISA
