@@ -194,7 +194,7 @@ void Member::fetch_tables(int64_t launch) const {
     fetch_all(k->read_table);
     fetch_all(k->register_table);
   }
-  if (const Kernel* k = kernel_of(launch + 1)) {
+  if (const Kernel* k = kernel_of(launch + 1); k && p_.launches[launch + 1].begin < p_.launches[launch + 1].end) {
     const int32_t q = k->order_table[p_.launches[launch + 1].begin];
     for (const Read& read : k->reads) fetch(read.slot_table + q, 4);
     for (const Store& s : k->stores) fetch(p_.values[s.value].slot_table + q, 4);

@@ -20,7 +20,7 @@
 namespace genfast {
 
 // Two bfloat16 numbers, the first in the low half: as they lie in memory on a little-endian machine. Where it has no instruction
-// for such products (AVX512-BF16) they are made of float ones: as exact, about as slow as float.
+// for such products (AVX512-BF16, AMX: amx.h) they are made of float ones: as exact, about as slow as float.
 enum class BFloat16Pair : uint32_t {};
 
 struct Tap {
