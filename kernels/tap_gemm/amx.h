@@ -5,8 +5,6 @@
 
 #include <immintrin.h>
 
-#include <cstring>
-
 #include "tap_gemm/cpu.h"
 
 namespace genfast::GENFAST_ISA {

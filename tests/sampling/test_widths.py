@@ -1,4 +1,4 @@
-"""The cpu engine's products at many widths: panels of two vectors, a last one of three or of one, and shares of them."""
+"""The cpu engine's products at all widths: panels of two vectors, a last one of three or of one, and shares of them."""
 
 import pytest
 import torch
