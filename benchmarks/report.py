@@ -97,8 +97,9 @@ def logistic_mixture(result: dict[str, Any]) -> str:
 
 def sampling(result: dict[str, Any]) -> str:
     lines = [
-        "| model | batch | sampling, in forward passes | target | share of peak | naive loop / sampling | caches |",
-        "|---|---|---|---|---|---|---|",
+        "| model | batch | sampling, in forward passes | target | share of peak | naive loop / sampling | bfloat16 / float32 | "
+        "caches |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     for row in result["rows"]:
         low, high = 1 / row["ratio_high"], 1 / row["ratio_low"]
@@ -109,6 +110,7 @@ def sampling(result: dict[str, Any]) -> str:
             f"{row['target']:.1f}",
             f"{row['share_of_peak']:.0%}",
             f"{row['loop_over_sampling']}",
+            f"{row['bfloat16_over_float32']:.2f}" if "bfloat16_over_float32" in row else "",
             f"{row['cache_bytes'] / 1e6:.1f} MB",
         )
         lines.append(f"| {' | '.join(cells)} |")
