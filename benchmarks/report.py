@@ -97,8 +97,8 @@ def logistic_mixture(result: dict[str, Any]) -> str:
 
 def sampling(result: dict[str, Any]) -> str:
     lines = [
-        "| model | batch | sampling, in forward passes | target | share of peak | naive loop / sampling | bfloat16 / float32 | "
-        "caches |",
+        "| model | batch | sampling, in forward passes | target | share of peak | naive loop / sampling | "
+        "bfloat16 / float32 | caches |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in result["rows"]:
