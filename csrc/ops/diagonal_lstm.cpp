@@ -1,6 +1,6 @@
 // genfast::diagonal_lstm on the CPU. The arithmetic is in kernels/lstm; the schema is in genfast/ops/diagonal_lstm.py, the fakes and autograd
 // in genfast/ops/lstm.py.
-#include "diagonal_lstm/cpu.h"
+#include "diagonal_lstm/scan.h"
 
 #include "ops/lstm.h"
 

@@ -1,6 +1,6 @@
 // genfast::row_lstm on the CPU. The arithmetic is in kernels/lstm; the schema is in genfast/ops/row_lstm.py, the fakes and autograd
 // in genfast/ops/lstm.py.
-#include "row_lstm/cpu.h"
+#include "row_lstm/scan.h"
 
 #include "ops/lstm.h"
 

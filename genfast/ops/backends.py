@@ -19,8 +19,8 @@ NO_DEVICE = "no CUDA device is usable here"
 NEVER_RUN = "no GPU has run it yet"  # true of every GPU kernel until `make gpu-check` has passed on one
 OPERATORS: dict[str, tuple[str, ...]] = {
     "masked_conv2d": BACKENDS,
-    "row_lstm": ("reference", "cpu", "triton"),
-    "diagonal_lstm": ("reference", "cpu", "triton"),
+    "row_lstm": BACKENDS,
+    "diagonal_lstm": BACKENDS,
     "logistic_mixture": BACKENDS,
 }
 

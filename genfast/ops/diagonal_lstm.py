@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from genfast.kernels.diagonal_lstm import reference
+from genfast.kernels.diagonal_lstm.scan import diagonal_scan
 from genfast.ops import lstm
 from genfast.ops.autocast import cast_to_autocast
 from genfast.ops.backends import BACKENDS, choose
@@ -51,4 +52,4 @@ def diagonal_lstm(
     return h
 
 
-lstm.register(_library, "diagonal_lstm", reference)
+lstm.register(_library, "diagonal_lstm", reference, lambda taps, reverse: diagonal_scan(reverse))

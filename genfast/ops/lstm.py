@@ -1,11 +1,13 @@
 """What row_lstm and diagonal_lstm share: the checks of their inputs, and all that PyTorch asks of an operator."""
 
 import importlib
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from genfast.kernels.lstm import scan
 from genfast.kernels.lstm.reference import wide
 from genfast.ops.autocast import without_autocast
 from genfast.ops.backends import BACKENDS
@@ -61,17 +63,17 @@ def fake_gradients(gates: Tensor, weight: Tensor, h0: Tensor, c0: Tensor) -> Gra
     return dx, weight.new_empty(weight.shape), h0.new_empty(h0.shape), c0.new_empty(c0.shape)
 
 
-def register(library: torch.library.Library, name: str, reference: Any) -> None:
+def register(library: torch.library.Library, name: str, reference: Any, scan_of: Callable[..., scan.Scan]) -> None:
     """Implements genfast::NAME and genfast::NAME_bwd: kernels, shapes, gradients. ``library`` has their schemas, which
     take whatever tells how the scan goes (``way``) before keep and backend; ``reference`` is the module that computes
-    them in plain PyTorch."""
+    them in plain PyTorch; ``scan_of(taps, *way)`` is the scan itself."""
     ops, backward = torch.ops.genfast, f"{name}_bwd"
 
     def run(x: Tensor, *rest: Any) -> Outputs:
         *inputs_and_way, keep, backend = rest
         out: Outputs
-        if BACKENDS[backend] == "cpu":
-            out = getattr(ops, f"{name}_cpu")(x, *inputs_and_way, keep)
+        if BACKENDS[backend] in ("cpu", "cuda"):  # in C++: csrc/ops
+            out = getattr(ops, f"{name}_{BACKENDS[backend]}")(x, *inputs_and_way, keep)
             return out
         if BACKENDS[backend] == "triton":
             with without_autocast(x.device.type):
@@ -89,6 +91,11 @@ def register(library: torch.library.Library, name: str, reference: Any) -> None:
             with without_autocast(grad.device.type):
                 out = triton_launch(name).backward(grad, *kept_inputs_and_way)
             return out
+        if BACKENDS[backend] == "cuda":
+            h, gates, c, weight, h0, c0, *way = kept_inputs_and_way
+            with without_autocast(grad.device.type):
+                dgates, dc = getattr(ops, f"{backward}_cuda")(grad, gates, c, weight, c0, *way)
+                return scan.gradients(scan_of(weight.shape[2], *way), dgates, dc, h, weight, h0)
         return reference_gradients(reference.backward, grad, *kept_inputs_and_way)
 
     def fake(x: Tensor, *rest: Any) -> Outputs:

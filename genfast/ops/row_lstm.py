@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from genfast.kernels.row_lstm import reference
+from genfast.kernels.row_lstm.scan import row_scan
 from genfast.ops import lstm
 from genfast.ops.autocast import cast_to_autocast
 from genfast.ops.backends import BACKENDS, choose
@@ -48,4 +49,4 @@ def row_lstm(x: Tensor, weight: Tensor, h0: Tensor, c0: Tensor, backend: str = "
     return h
 
 
-lstm.register(_library, "row_lstm", reference)
+lstm.register(_library, "row_lstm", reference, row_scan)

@@ -9,7 +9,7 @@
 
 namespace genfast::cuda {
 
-// `shared` is the bytes of dynamic shared memory (cuda_shared.cuh) of a block.
+// `shared` is the bytes of dynamic shared memory (cuda_shared.cuh) of a block: at most 48 KB.
 template <typename... Parameters, typename... Arguments>
 void launch(void (*kernel)(Parameters...), dim3 grid, int threads, int64_t shared, CUstream_st* stream,
             Arguments... arguments) {
@@ -19,6 +19,37 @@ void launch(void (*kernel)(Parameters...), dim3 grid, int threads, int64_t share
     config.dynamicSmemBytes = static_cast<size_t>(shared);
     config.stream = stream;
     cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+
+// As `launch`, with `cluster` neighbouring blocks in a cluster (cuda_cluster.cuh) and as much shared memory as the device
+// grants a block that asks for it.
+template <typename... Parameters, typename... Arguments>
+cudaError_t launch_in_clusters(void (*kernel)(Parameters...), dim3 grid, int cluster, int threads, int64_t shared,
+                               CUstream_st* stream, Arguments... arguments) {
+    if (shared > 48 * 1024) {
+        const cudaError_t error =
+            cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared));
+        if (error != cudaSuccess) return error;
+    }
+    cudaLaunchAttribute attribute = {};
+    attribute.id = cudaLaunchAttributeClusterDimension;
+    attribute.val.clusterDim.x = static_cast<unsigned>(cluster);
+    attribute.val.clusterDim.y = attribute.val.clusterDim.z = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = grid;
+    config.blockDim = dim3(threads);
+    config.dynamicSmemBytes = static_cast<size_t>(shared);
+    config.stream = stream;
+    config.attrs = &attribute;
+    config.numAttrs = cluster > 1 ? 1 : 0;  // GPUs without clusters know no such attribute
+    return cudaLaunchKernelEx(&config, kernel, arguments...);
+}
+
+// What the current device says of itself; 0 where it does not answer.
+inline int device_attribute(cudaDeviceAttr which) {
+    int device = 0, value = 0;
+    if (cudaGetDevice(&device) != cudaSuccess || cudaDeviceGetAttribute(&value, which, device) != cudaSuccess) return 0;
+    return value;
 }
 
 inline unsigned blocks(int64_t elements, int64_t per_block) {

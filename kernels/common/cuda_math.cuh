@@ -17,4 +17,10 @@ __device__ inline double log_of(double v) { return ::log(v); }
 __device__ inline float tanh_of(float v) { return ::tanhf(v); }
 __device__ inline double tanh_of(double v) { return ::tanh(v); }
 
+// 0 and 1 for numbers that are far out, where exp is infinite or zero.
+template <typename T>
+__device__ inline T sigmoid_of(T v) {
+    return T(1) / (T(1) + exp_of(-v));
+}
+
 }  // namespace genfast::cuda

@@ -7,7 +7,7 @@ namespace genfast::cuda {
 
 template <typename T>
 __device__ inline T* dynamic_shared() {
-    extern __shared__ __align__(16) unsigned char genfast_shared[];
+    extern __shared__ __align__(32) unsigned char genfast_shared[];
     return reinterpret_cast<T*>(genfast_shared);
 }
 

@@ -11,7 +11,7 @@ In PyTorch: skew the map (row y moves y to the right), loop over the columns wit
 and skew back. A skewed map has H + W - 1 columns of H pixels, of which the image fills H * W; here only those exist.
 
 reference.py   plain PyTorch, pixel by pixel: the truth of every test, forward and backward
-cpu.h          the scan of kernels/lstm over diagonals; scan.py and triton_launch.py the same on a GPU
+scan.h         which pixels the scan of kernels/lstm takes, for C++; scan.py and triton_launch.py for Python
 
 The recurrent products cost 2 * B * H * W * 4h * h * 2 FLOPs.
 """

@@ -11,7 +11,11 @@
 
 #include <stdint.h>
 
+#if defined(__CUDACC__)
+#define GENFAST_SCAN_INLINE __host__ __device__ __forceinline__
+#else
 #define GENFAST_SCAN_INLINE __attribute__((always_inline))
+#endif
 
 namespace genfast {
 

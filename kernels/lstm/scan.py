@@ -1,7 +1,7 @@
-"""A scan as the launchers on a GPU see it: which pixels it reads. scan.h says what lines and slots are.
+"""A scan as backends on a GPU see it: which pixels it reads. scan.h says what lines and slots are.
 
 ``gradients`` is the part of backward that is no recurrence, in plain PyTorch: dense products of the gradients of the
-pre-activations with what each pixel read.
+pre-activations with what each pixel read. Triton and CUDA C++ both end with it.
 """
 
 from typing import NamedTuple
@@ -67,9 +67,13 @@ def _read(tap: Tap, h: Tensor, h0: Tensor) -> Tensor:
     return shifted
 
 
-def gradients(scan: Scan, dgates: Tensor, h: Tensor, weight: Tensor, h0: Tensor) -> tuple[Tensor, Tensor]:
-    """dgates [B, H, W, 4h], the gradients of the pre-activations, and h [B, h, H, W] -> those of weight [4h, h, taps]
-    and of h0 [h]. Sums in the wider type of wide(); one matrix product a tap."""
+def gradients(
+    scan: Scan, dgates: Tensor, dc: Tensor, h: Tensor, weight: Tensor, h0: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """dgates [B, H, W, 4h], the gradients of the pre-activations, dc [.., h], those of the cells before the image, and
+    h [B, h, H, W] -> those of x (channels_last), weight [4h, h, taps], h0 and c0 [h]. Sums in the wider type of wide();
+    one matrix product a tap."""
+    dtype = h.dtype
     h = h.permute(0, 2, 3, 1).to(dgates.dtype)
     _, height, width, hidden = h.shape
     dweight = torch.zeros_like(weight, dtype=wide(weight.dtype))
@@ -81,4 +85,5 @@ def gradients(scan: Scan, dgates: Tensor, h: Tensor, weight: Tensor, h0: Tensor)
             if tap.starts:
                 of_start = dgates[:, *_started(tap, height, width)].sum((0, 1, 2))
                 dh0 += of_start @ weight[:, :, t].to(dgates.dtype)
-    return dweight.to(weight.dtype), dh0.to(h0.dtype)
+    dc0 = dc.reshape(-1, hidden).sum(0)
+    return dgates.to(dtype).permute(0, 3, 1, 2), dweight.to(dtype), dh0.to(dtype), dc0.to(dtype)

@@ -76,12 +76,10 @@ def backward(
     if dc.numel():
         packed = weight.permute(2, 0, 1).contiguous()
         backward_launch(grad, gates, c, packed, c0.to(c.dtype).contiguous(), dgates, dc, scan).run(grad.device)
-    dweight, dh0 = gradients(scan, dgates, h, weight, h0)
     # What a line gives to the c before it is that of c0 where there is no pixel before: in the first row or column.
     columns = slice(-1, None) if scan.reverse else slice(0, 1)
     edge = dc[:, :, columns] if scan.diagonal else dc[:, :1]
-    dc0 = edge.reshape(-1, c0.shape[0]).sum(0).to(c0.dtype)
-    return dgates.to(grad.dtype).permute(0, 3, 1, 2), dweight, dh0, dc0
+    return gradients(scan, dgates, edge, h, weight, h0)
 
 
 def forward_launch(

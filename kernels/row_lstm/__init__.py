@@ -7,7 +7,7 @@
     h0, c0 [h]: the row above the image, the same at every x; beyond its ends h is zero, as for every row
 
 reference.py   plain PyTorch, pixel by pixel: the truth of every test, forward and backward
-cpu.h          the scan of kernels/lstm over rows; scan.py and triton_launch.py the same on a GPU
+scan.h         which pixels the scan of kernels/lstm takes, for C++; scan.py and triton_launch.py for Python
 
 The recurrent products cost 2 * B * H * W * 4h * h * k FLOPs, less those beyond the ends of a row.
 """

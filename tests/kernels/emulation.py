@@ -59,7 +59,7 @@ def barriers(operator: str) -> list[str]:
         f"{path.relative_to(KERNELS)}:{number}"
         for path in sorted(files)
         for number, line in enumerate(path.read_text().splitlines(), 1)
-        if "__syncthreads();" in line
+        if "__syncthreads();" in line or "cluster_barrier();" in line
     ]
     assert found, "no barriers were found: are they still in the files that are searched?"
     return found

@@ -1,10 +1,12 @@
 """What every GPU backend of row_lstm and diagonal_lstm must do, as one function, through the operators themselves.
 
-The tests run ``python lstm_checks.py triton`` (apart.py). Sizes are tiny, for an interpreter that takes a fifth of a
-second a line; on a GPU the sizes of real models come on top.
+The tests run ``python lstm_checks.py triton|emulated [library] [quick]`` (apart.py). Sizes are tiny, for an interpreter
+that takes a fifth of a second a line; on a GPU the sizes of real models come on top. CUDA C++ is emulated on several
+GPUs, which differ in what fits in the shared memory of a block (lstm_emulation.py).
 """
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +19,7 @@ from genfast.ops.backends import BACKENDS
 from genfast.testing import assert_close_to_reference
 from genfast.testing.cases import arrange
 from tests.kernels.apart import DTYPES, attempt, mostly_untouched, prepare
+from tests.kernels.lstm_emulation import A100, GPU, H100, NOTHING_FITS, only_weights_fit, register_emulated
 from tests.ops.lstm_scans import DIAGONAL, REVERSE, ROW, SCANS, Scan, gradients, make_inputs
 
 ONE_TAP, FIVE_TAPS = (replace(ROW, label=f"row {taps} taps", taps=taps) for taps in (1, 5))
@@ -34,6 +37,18 @@ CASES = [  # scan, (B, h, H, W), layout, dtype
     (REVERSE, (1, 3, 3, 2), "swapped", "float32"),
     (REVERSE, (1, 2, 1, 2), "contiguous", "float64"),
     (REVERSE, (1, 2, 2, 1), "contiguous", "float64"),
+]
+EMULATED_CASES = [  # more than one turn of every thread; odd sizes; clusters of eight blocks
+    (ROW, (1, 70, 2, 33), "contiguous", "float32"),
+    (REVERSE, (1, 33, 34, 2), "contiguous", "float64"),
+    *((scan, (3, 5, *size), "contiguous", "float32") for scan in SCANS for size in ((1, 1), (1, 7), (6, 1), (5, 7))),
+    *((scan, (1, 128, 2, 3), "channels_last", "float32") for scan in (ROW, DIAGONAL)),
+    (DIAGONAL, (1, 128, 2, 2), "channels_last", "bfloat16"),
+]
+SHARED_OUT = [  # what of them fits where makes a difference
+    (ROW, (2, 33, 3, 5), "channels_last", "float32"),
+    (DIAGONAL, (1, 34, 4, 5), "contiguous", "bfloat16"),
+    (REVERSE, (1, 33, 5, 4), "sliced", "float64"),
 ]
 REAL = [
     (scan, shape, "channels_last", dtype)
@@ -124,6 +139,42 @@ def check_opcheck(backend: str, scan: Scan, device: str) -> None:
     torch.library.opcheck(backward, (grad.to(device), *kept, *scan.way, BACKENDS.index(backend)), test_utils=FAKES)
 
 
+def check_other_stream(backend: str, scan: Scan, device: str) -> None:
+    """A stream of the user's own: the operators wait for what it has queued, and their results are there for what
+    follows; on each device, whichever is the current one."""
+    cpu_inputs = make_inputs((3, 19, 9, 7), scan.taps, torch.float32)
+    *inputs, grad = (t.to(device) for t in cpu_inputs)
+    expected = gradients(operator(scan, backend), inputs, grad)
+    for index in range(torch.cuda.device_count()):
+        late = [torch.zeros_like(t, device=f"cuda:{index}") for t in cpu_inputs]
+        torch.cuda.synchronize(index)
+        with torch.cuda.device(index), torch.cuda.stream(torch.cuda.Stream(index)):
+            torch.cuda._sleep(100_000_000)
+            for to, value in zip(late, cpu_inputs, strict=True):
+                to.copy_(value, non_blocking=True)
+            with torch.cuda.device(0):
+                actual = gradients(operator(scan, backend), late[:4], late[4])
+            doubled = [2 * t for t in actual]
+        torch.cuda.synchronize(index)
+        assert all(torch.equal(a.cpu(), 2 * b.cpu()) for a, b in zip(doubled, expected, strict=True))
+
+
+def check_gpus_agree(backend: str, scan: Scan, device: str) -> None:
+    """The same bits, however many blocks share an image and whatever of it fits in their shared memory."""
+    *inputs, grad = make_inputs((2, 33, 3, 5), scan.taps, torch.float32)
+    results = []
+    for gpu in (H100, A100, NOTHING_FITS, *only_weights_fit(scan.taps, 33, 4)):
+        os.environ["GENFAST_EMULATED_GPU"] = gpu.described
+        results.append(gradients(operator(scan, backend), inputs, grad))
+    for other in results[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(other, results[0], strict=True))
+
+
+def check_emulated(backend: str, gpu: GPU, check: Callable[..., None], *args: Any) -> None:
+    os.environ["GENFAST_EMULATED_GPU"] = gpu.described
+    check(backend, *args)
+
+
 def check_empty(backend: str, scan: Scan, device: str) -> None:
     for shape in ((0, 3, 4, 5), (2, 3, 0, 5), (2, 3, 4, 0)):
         *inputs, grad = (t.to(device) for t in make_inputs(shape, scan.taps, torch.float32))
@@ -144,24 +195,48 @@ def checks(device: str) -> list[tuple[Any, ...]]:
     found.append(("huge", check_huge_inputs, ROW, device))
     found.append(("far", check_far_offsets, ROW, device))
     found.append(("opcheck", check_opcheck, ROW, device))
+    if device != "cpu":
+        found += [(f"{scan}-stream", check_other_stream, scan, device) for scan in (ROW, DIAGONAL)]
     return found
 
 
-def run_table(backend: str, device: str = "cpu") -> dict[str, str]:
+def emulated_checks(quick: bool = False) -> list[tuple[Any, ...]]:
+    """The same on an emulated H100, and some of it on other GPUs. Quick: each barrier is needed by one of these."""
+    found: list[tuple[Any, ...]] = []
+    for scan, shape, layout, dtype in SHARED_OUT[:2] if quick else SHARED_OUT:
+        fits = only_weights_fit(scan.taps, shape[1], DTYPES[dtype].itemsize)
+        for gpu in (H100, A100) if quick else (H100, A100, NOTHING_FITS, *fits):
+            case = (scan, shape, layout, dtype, "cpu")
+            found.append((f"{scan}-{shape}-{dtype}-{gpu.name}", check_emulated, gpu, check_case, *case))
+    if quick:
+        return found
+    found += [(f"{scan}-agree", check_gpus_agree, scan, "cpu") for scan in (ROW, REVERSE)]
+    for scan, shape, layout, dtype in EMULATED_CASES:
+        case = (scan, shape, layout, dtype, "cpu")
+        found.append((f"{scan}-{shape}-{dtype}", check_emulated, H100, check_case, *case))
+    return found + [(name, check_emulated, H100, *rest) for name, *rest in checks("cpu")]
+
+
+def run_table(backend: str, table: list[tuple[Any, ...]]) -> dict[str, str]:
     results: dict[str, str] = {}
-    for name, check, *arguments in checks(device):
+    for name, check, *arguments in table:
         attempt(results, name, check, backend, *arguments)
     return results
 
 
-def case_names() -> list[str]:
-    """The keys of run_table on the CPU, without running anything."""
-    return [name for name, *_ in checks("cpu")]
+def names(table: list[tuple[Any, ...]]) -> list[str]:
+    """The keys of run_table, without running anything."""
+    return [name for name, *_ in table]
 
 
 def main(arguments: list[str]) -> None:
     prepare()
-    print(json.dumps(run_table(arguments[0])))
+    if arguments[0] == "emulated":
+        register_emulated(arguments[1])
+        results = run_table("cuda", emulated_checks("quick" in arguments))
+    else:
+        results = run_table(arguments[0], checks("cpu"))
+    print(json.dumps(results))
 
 
 if __name__ == "__main__":

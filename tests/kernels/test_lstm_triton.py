@@ -8,7 +8,7 @@ import pytest
 from genfast.testing import require_cuda
 from tests.kernels.apart import needs_triton, run_in_process
 from tests.kernels.gates import assert_fits
-from tests.kernels.lstm_checks import case_names, run_table
+from tests.kernels.lstm_checks import checks, names, run_table
 
 HERE = Path(__file__).parent
 
@@ -19,7 +19,7 @@ def interpreted() -> dict[str, str]:
 
 
 @needs_triton
-@pytest.mark.parametrize("name", case_names())
+@pytest.mark.parametrize("name", names(checks("cpu")))
 def test_interpreted(interpreted: dict[str, str], name: str) -> None:
     assert not interpreted[name], interpreted[name]
 
@@ -37,5 +37,5 @@ def test_compiles_for_gpus_without_spills_and_with_its_barriers(tmp_path: Path) 
 
 def test_on_a_gpu() -> None:
     require_cuda()
-    failures = {name: failure for name, failure in run_table("triton", "cuda").items() if failure}
+    failures = {name: failure for name, failure in run_table("triton", checks("cuda")).items() if failure}
     assert not failures, "\n".join(f"{name}: {failure}" for name, failure in failures.items())

@@ -7,7 +7,7 @@ namespace genfast::cuda {
 
 template <typename T>
 inline T* dynamic_shared() {
-    return reinterpret_cast<T*>(emulation::shared);
+    return reinterpret_cast<T*>(emulation::block->shared.data());
 }
 
 }  // namespace genfast::cuda

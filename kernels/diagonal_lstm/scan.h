@@ -1,4 +1,4 @@
-// diagonal_lstm on a CPU: the scan of kernels/lstm over diagonals. Slots are rows y, so the taps (up, left) read y - 1 and y.
+// diagonal_lstm: the scan of kernels/lstm over diagonals. Slots are rows y, so the taps (up, left) read y - 1 and y.
 #pragma once
 
 #include "lstm/scan.h"

@@ -1,4 +1,4 @@
-// row_lstm on a CPU: the scan of kernels/lstm over rows.
+// row_lstm: the scan of kernels/lstm over rows.
 #pragma once
 
 #include "lstm/scan.h"
