@@ -1,5 +1,6 @@
 // Clusters: blocks on neighbouring multiprocessors that wait for each other and write into each other's shared memory.
-// Compute capability 9.0 and later; on other GPUs a launch has one block a cluster, and these functions are for that.
+// Code for compute capability 9.0 and later; with other code no launch may ask for a cluster (can_cluster in
+// cuda_launch.cuh), and nothing may come here.
 // tests/emulation has its own version.
 #pragma once
 
@@ -13,16 +14,17 @@ __device__ inline void cluster_barrier() {
     __cluster_barrier_arrive();
     __cluster_barrier_wait();
 #else
-    __syncthreads();
+    __trap();
 #endif
 }
 
 // The same place in the shared memory of the cluster's block of that rank.
 template <typename T>
-__device__ inline T* of_rank(T* shared, int rank) {
+__device__ inline T* of_rank(T* shared, [[maybe_unused]] int rank) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
     return static_cast<T*>(__cluster_map_shared_rank(shared, static_cast<unsigned>(rank)));
 #else
+    __trap();
     return shared;
 #endif
 }

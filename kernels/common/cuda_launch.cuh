@@ -21,8 +21,8 @@ void launch(void (*kernel)(Parameters...), dim3 grid, int threads, int64_t share
     cudaLaunchKernelEx(&config, kernel, arguments...);
 }
 
-// As `launch`, with `cluster` neighbouring blocks in a cluster (cuda_cluster.cuh) and as much shared memory as the device
-// grants a block that asks for it.
+// As `launch`, with `cluster` neighbouring blocks in a cluster (cuda_cluster.cuh), and as much shared memory as the
+// device grants a block that asks for it.
 template <typename... Parameters, typename... Arguments>
 cudaError_t launch_in_clusters(void (*kernel)(Parameters...), dim3 grid, int cluster, int threads, int64_t shared,
                                CUstream_st* stream, Arguments... arguments) {
@@ -50,6 +50,15 @@ inline int device_attribute(cudaDeviceAttr which) {
     int device = 0, value = 0;
     if (cudaGetDevice(&device) != cudaSuccess || cudaDeviceGetAttribute(&value, which, device) != cudaSuccess) return 0;
     return value;
+}
+
+// Whether a kernel may be launched in clusters on the current device: the device has them, and so has the code that it
+// runs, which on a GPU newer than this build is PTX for an older one.
+template <typename... Parameters>
+bool can_cluster(void (*kernel)(Parameters...)) {
+    cudaFuncAttributes code = {};
+    return device_attribute(cudaDevAttrClusterLaunch) != 0 && cudaFuncGetAttributes(&code, kernel) == cudaSuccess &&
+           code.ptxVersion >= 90;
 }
 
 inline unsigned blocks(int64_t elements, int64_t per_block) {

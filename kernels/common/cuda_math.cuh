@@ -17,6 +17,10 @@ __device__ inline double log_of(double v) { return ::log(v); }
 __device__ inline float tanh_of(float v) { return ::tanhf(v); }
 __device__ inline double tanh_of(double v) { return ::tanh(v); }
 
+// a * b + c, rounded once, whatever the compiler makes of the expression around it.
+__device__ inline float fma_of(float a, float b, float c) { return ::fmaf(a, b, c); }
+__device__ inline double fma_of(double a, double b, double c) { return ::fma(a, b, c); }
+
 // 0 and 1 for numbers that are far out, where exp is infinite or zero.
 template <typename T>
 __device__ inline T sigmoid_of(T v) {

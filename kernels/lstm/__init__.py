@@ -9,6 +9,7 @@ scan.h         an image as lines of pixels: rows, or diagonals
 cell.h         the cell for a vector of hidden channels
 cpu.h/.cpp     the scan of a few images over kernels/tap_gemm, once per instruction set: forward.h and backward.h are
                its halves, layout.h says where packed weights lie
-scan.py        a scan as launchers on a GPU see it, and the gradients that are no recurrence
+scan.py        a scan as backends on a GPU see it, and the gradients that are no recurrence
 triton_kernel.py, triton_launch.py   cell and scan on a GPU: one program an image, no barrier but its own
+cuda.cuh/.cu   the same in CUDA C++, weights in shared memory: cuda_cell.cuh is the cell, cuda_kernels.cuh the scan
 """

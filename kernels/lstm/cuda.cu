@@ -11,6 +11,7 @@
 namespace {
 
 using genfast::cuda::blocks;
+using genfast::cuda::can_cluster;
 using genfast::cuda::device_attribute;
 using genfast::cuda::launch;
 using genfast::cuda::launch_in_clusters;
@@ -40,9 +41,10 @@ Plan plan_of(const LstmShape& s, bool backward) {
     const auto channels_of = [&](int64_t ranks) { return (hidden + ranks - 1) / ranks; };
     const auto weights_of = [&](int64_t ranks) { return vectors * channels_of(ranks) * 4 * int64_t(sizeof(E)); };
 
-    // More blocks share an image until the weights fit, and while there are multiprocessors without work.
+    // More blocks share an image until the weights fit, and while there are multiprocessors without work: h = 128 in
+    // float32 takes four to eight. Without clusters such weights are streamed from the caches.
     int64_t ranks = 1;
-    if (device_attribute(cudaDevAttrClusterLaunch)) {
+    if (can_cluster(forward<E, WEIGHTS>)) {
         const int64_t multiprocessors = device_attribute(cudaDevAttrMultiProcessorCount);
         while (2 * ranks <= MOST_RANKS && channels_of(2 * ranks) >= LEAST_CHANNELS &&
                (weights_of(ranks) > room || 2 * ranks * s.batch <= multiprocessors))

@@ -19,7 +19,7 @@ __device__ inline Gates<T> activate(const Gates<T>& a) {
 
 template <typename T>
 __device__ inline T next_c(const Gates<T>& a, T c_prev) {
-    return a.f * c_prev + a.i * a.g;
+    return fma_of(a.f, c_prev, a.i * a.g);
 }
 
 // dh and dc (what reaches c through later cells alone) -> the gradients of the pre-activations and, in dc, of c_prev.

@@ -8,8 +8,8 @@
 // of a block that has ended. What is not emulated: warps, order of memory within a phase, static __shared__ memory in
 // clusters, textures, tensor cores, time. A pass is called "emulated", never "tested on a GPU".
 //
-// GENFAST_EMULATED_GPU=<bytes of shared memory that a block can have>,<multiprocessors>,<clusters: 0 or 1> is the GPU,
-// asked at every launch; without it an H100. With GENFAST_EMULATED_DRY=1 launches are checked and recorded, but not run.
+// GENFAST_EMULATED_GPU=<bytes of shared memory of a block>,<multiprocessors>,<clusters: 0 or 1>,<architecture that the
+// code is for> is the GPU, asked at every launch; without it an H100. With GENFAST_EMULATED_DRY=1 launches are checked and recorded, but not run.
 #pragma once
 
 #include <ucontext.h>
@@ -53,6 +53,7 @@ enum cudaDeviceAttr {
     cudaDevAttrMaxSharedMemoryPerBlockOptin = 0,
     cudaDevAttrMultiProcessorCount = 1,
     cudaDevAttrClusterLaunch = 2,
+    emulatedArchitecture = 3,
 };
 inline cudaError_t cudaGetDevice(int* device) {
     *device = 0;
@@ -60,10 +61,18 @@ inline cudaError_t cudaGetDevice(int* device) {
 }
 inline cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr which, int) {
     const char* gpu = std::getenv("GENFAST_EMULATED_GPU");
-    int all[3] = {227 * 1024, 132, 1};
-    if (gpu && std::sscanf(gpu, "%d,%d,%d", all, all + 1, all + 2) != 3) return cudaErrorInvalidValue;
+    int all[4] = {227 * 1024, 132, 1, 90};
+    if (gpu && std::sscanf(gpu, "%d,%d,%d,%d", all, all + 1, all + 2, all + 3) != 4) return cudaErrorInvalidValue;
     *value = all[which];
     return cudaSuccess;
+}
+
+struct cudaFuncAttributes {
+    int ptxVersion;
+};
+template <typename... Parameters>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* to, void (*)(Parameters...)) {
+    return cudaDeviceGetAttribute(&to->ptxVersion, emulatedArchitecture, 0);
 }
 
 enum cudaLaunchAttributeID { cudaLaunchAttributeClusterDimension };
@@ -223,13 +232,14 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     blockDim = config->blockDim;
     const unsigned cluster = config->numAttrs ? config->attrs[0].val.clusterDim.x : 1;
     const size_t bytes = config->dynamicSmemBytes;
-    int most = 0, has_clusters = 0;
+    int most = 0, has_clusters = 0, architecture = 0;
     cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, 0);
     cudaDeviceGetAttribute(&has_clusters, cudaDevAttrClusterLaunch, 0);
+    cudaDeviceGetAttribute(&architecture, emulatedArchitecture, 0);
     const bool fits = bytes <= static_cast<size_t>(most) &&
                       (bytes <= 48 * 1024 || bytes <= emulation::granted[reinterpret_cast<const void*>(kernel)]);
-    const bool clusters = !config->numAttrs || (has_clusters && cluster > 0 && cluster <= 8 && gridDim.x % cluster == 0);
-    if (!fits || !clusters || blockDim.x > 1024 || blockDim.x == 0 || gridDim.x == 0) return cudaErrorInvalidValue;
+    const bool clusters = has_clusters && architecture >= 90 && cluster > 0 && cluster <= 8 && gridDim.x % cluster == 0;
+    if (!fits || (config->numAttrs && !clusters) || blockDim.x > 1024 || blockDim.x == 0 || gridDim.x == 0) return cudaErrorInvalidValue;
     const long long launched[4] = {gridDim.x, cluster, blockDim.x, static_cast<long long>(bytes)};
     std::memcpy(emulation::launched, launched, sizeof(launched));
     if (std::getenv("GENFAST_EMULATED_DRY") != nullptr) return cudaSuccess;

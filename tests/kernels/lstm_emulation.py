@@ -31,14 +31,16 @@ class GPU(NamedTuple):
     shared: int  # bytes that a block can have
     multiprocessors: int
     clusters: bool
+    architecture: int = 90  # of the code that runs there
 
     @property
     def described(self) -> str:
-        return f"{self.shared},{self.multiprocessors},{int(self.clusters)}"
+        return f"{self.shared},{self.multiprocessors},{int(self.clusters)},{self.architecture}"
 
 
 H100 = GPU("H100", 227 * 1024, 132, True)
-A100 = GPU("A100", 163 * 1024, 108, False)
+A100 = GPU("A100", 163 * 1024, 108, False, 80)
+NEWER = GPU("newer than the build", 227 * 1024, 148, True, 80)  # runs PTX for sm_80
 NOTHING_FITS = GPU("nothing fits", 0, 132, True)
 
 

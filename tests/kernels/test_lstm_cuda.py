@@ -18,7 +18,7 @@ from tests.kernels.emulation import (
     sound_library,
 )
 from tests.kernels.lstm_checks import checks, emulated_checks, names, run_table
-from tests.kernels.lstm_emulation import A100, GPU, H100, Planned, load, planned, shape_of
+from tests.kernels.lstm_emulation import A100, GPU, H100, NEWER, Planned, load, planned, shape_of
 
 CHECKS = Path(__file__).parent / "lstm_checks.py"
 PLANS = [  # layers of the paper: h, side, batch, taps, dtype; forward and backward
@@ -30,6 +30,7 @@ PLANS = [  # layers of the paper: h, side, batch, taps, dtype; forward and backw
     (H100, (128, 32, 256, 2), torch.bfloat16, Planned(512, 2, 512, 164864), Planned(512, 2, 512, 131072)),
     (H100, (128, 32, 16, 3), torch.float64, Planned(128, 8, 128, 196608), Planned(128, 8, 128, 196608)),
     (H100, (512, 32, 256, 3), torch.float32, Planned(256, 1, 512, 0), Planned(256, 1, 512, 0)),
+    (NEWER, (128, 32, 16, 3), torch.float32, Planned(16, 1, 512, 0), Planned(16, 1, 512, 0)),
     (A100, (16, 28, 16, 3), torch.float32, Planned(16, 1, 128, 16128), Planned(16, 1, 128, 27648)),
     (A100, (64, 28, 16, 2), torch.float32, Planned(16, 1, 448, 145920), Planned(16, 1, 448, 131072)),
     (A100, (64, 28, 16, 3), torch.bfloat16, Planned(16, 1, 448, 113664), Planned(16, 1, 448, 159744)),
