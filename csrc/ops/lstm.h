@@ -1,4 +1,4 @@
-// What row_lstm and diagonal_lstm share on the CPU: checks, allocation, and which thread takes which images.
+// What row_lstm and diagonal_lstm share: checks, and on the CPU allocation and which thread takes which images.
 #pragma once
 
 #include <tuple>

@@ -107,8 +107,8 @@ struct Share {
     int first, count;            // hidden channels
     const Vector<E, 4>* weights; // [vector][stride], its own channels first
     int stride;
-    S* lines;
-    int size, ranks;
+    S* lines;                    // [2][place][row]
+    int size, ranks;             // of one line; blocks that share the image
 
     // Copies the weights, if there is room; a barrier must follow.
     __device__ Share(const Work& work, const E* packed, S* global_lines, bool backward) {
@@ -135,6 +135,15 @@ struct Share {
     }
 
     __device__ S* line(int number) const { return lines + (number % 2 == 0 ? 0 : size); }
+
+    // Both lines: value(place, number). A barrier must follow.
+    template <typename F>
+    __device__ void fill(const Work& work, const F& value) const {
+        constexpr bool OWN = RESIDENT == WEIGHTS_AND_LINES;
+        const int part = OWN ? 0 : static_cast<int>(blockIdx.x % ranks), parts = OWN ? 1 : ranks;
+        for (int i = part * blockDim.x + threadIdx.x; i < 2 * size; i += parts * blockDim.x)
+            lines[i] = value(i % size / work.row, i % work.row);
+    }
 
     // Writes for all blocks of the cluster to read: each has the lines in its own shared memory, or all in one place.
     template <typename V>
@@ -207,10 +216,10 @@ __global__ void __launch_bounds__(Threads<E>::most, 1) forward(ForwardArgs<E> ar
     const int depth = vectors_of(args.work, false);
 
     // A slot that no line has filled yet holds h0, in both lines; beside the slots are zeros.
-    for (int i = threadIdx.x; i < 2 * share.size; i += blockDim.x) {
-        const int slot = i % share.size / row - reach, k = i % row;
-        share.lines[i] = slot >= 0 && slot < slots && k < hidden ? widen(args.h0[k]) : S(0);
-    }
+    share.fill(args.work, [&](int place, int k) {
+        const bool is_slot = place >= reach && place < reach + slots;
+        return is_slot && k < hidden ? widen(args.h0[k]) : S(0);
+    });
     if (share.ranks == 1) {
         __syncthreads();
     } else {
@@ -296,7 +305,7 @@ __global__ void __launch_bounds__(Threads<E>::most, 1) backward(BackwardArgs<E> 
     const Share<E, RESIDENT> share(args.work, args.packed, args.lines, true);
     const int depth = vectors_of(args.work, true);
 
-    for (int i = threadIdx.x; i < 2 * share.size; i += blockDim.x) share.lines[i] = S(0);  // nothing comes after
+    share.fill(args.work, [](int, int) { return S(0); });  // nothing comes after the image
     if (share.ranks == 1) {
         __syncthreads();
     } else {

@@ -38,7 +38,7 @@ CASES = [  # scan, (B, h, H, W), layout, dtype
     (REVERSE, (1, 2, 1, 2), "contiguous", "float64"),
     (REVERSE, (1, 2, 2, 1), "contiguous", "float64"),
 ]
-EMULATED_CASES = [  # more than one turn of every thread; odd sizes; clusters of eight blocks
+MORE_CASES = [  # more than one turn of every thread; odd sizes; clusters of eight blocks
     (ROW, (1, 70, 2, 33), "contiguous", "float32"),
     (REVERSE, (1, 33, 34, 2), "contiguous", "float64"),
     *((scan, (3, 5, *size), "contiguous", "float32") for scan in SCANS for size in ((1, 1), (1, 7), (6, 1), (5, 7))),
@@ -56,6 +56,9 @@ REAL = [
     for shape in ((3, 16, 28, 28), (2, 64, 32, 32), (2, 128, 33, 65))
     for dtype in DTYPES
 ]
+# Many images, and one alone; weights that no multiprocessor holds.
+REAL += [(scan, (200, 64, 9, 7), "channels_last", "float32") for scan in SCANS]
+REAL += [(scan, (2, 512, 3, 5), "contiguous", "float32") for scan in SCANS]
 
 
 def operator(scan: Scan, backend: str, keep: bool = True) -> Callable[..., Tensor]:
@@ -187,7 +190,7 @@ def check_empty(backend: str, scan: Scan, device: str) -> None:
 def checks(device: str) -> list[tuple[Any, ...]]:
     """(name, check, its arguments after the backend)."""
     found: list[tuple[Any, ...]] = []
-    for scan, shape, layout, dtype in CASES + (REAL if device != "cpu" else []):
+    for scan, shape, layout, dtype in CASES + (MORE_CASES + REAL if device != "cpu" else []):
         found.append((f"{scan}-{shape}-{layout}-{dtype}", check_case, scan, shape, layout, dtype, device))
     for scan in (ROW, DIAGONAL):
         found.append((f"{scan}-nan", check_nan_stays, scan, device))
@@ -211,7 +214,7 @@ def emulated_checks(quick: bool = False) -> list[tuple[Any, ...]]:
     if quick:
         return found
     found += [(f"{scan}-agree", check_gpus_agree, scan, "cpu") for scan in (ROW, REVERSE)]
-    for scan, shape, layout, dtype in EMULATED_CASES:
+    for scan, shape, layout, dtype in MORE_CASES:
         case = (scan, shape, layout, dtype, "cpu")
         found.append((f"{scan}-{shape}-{dtype}", check_emulated, H100, check_case, *case))
     return found + [(name, check_emulated, H100, *rest) for name, *rest in checks("cpu")]
