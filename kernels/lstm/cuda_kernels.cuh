@@ -9,6 +9,9 @@
 // one hidden channel, with its four gates: 16 sums in registers. Its c (backward: dc) is its own from line to line; what
 // other threads read, h (backward: the gradients of the pre-activations), lies in two lines of memory in turn, so one
 // barrier a line is enough. Sums run over taps, then channels, whatever the cluster. Offsets in maps are 64-bit.
+//
+// Gates are read as forward stored them: recomputing them would be forward's product again, half as much work as
+// backward has. Products are SIMT, float32 for 16-bit numbers: no tensor cores yet. None of this was measured on a GPU.
 #pragma once
 
 #include "common/cuda_cluster.cuh"
@@ -104,11 +107,11 @@ template <typename E, int RESIDENT>
 struct Share {
     using S = typename Sum<E>::type;
     int64_t image;
-    int first, count;            // hidden channels
-    const Vector<E, 4>* weights; // [vector][stride], its own channels first
+    int first, count;             // hidden channels
+    const Vector<E, 4>* weights;  // [vector][stride], its own channels first
     int stride;
-    S* lines;                    // [2][place][row]
-    int size, ranks;             // of one line; blocks that share the image
+    S* lines;                     // [2][place][row]
+    int size, ranks;              // of one line; blocks that share the image
 
     // Copies the weights, if there is room; a barrier must follow.
     __device__ Share(const Work& work, const E* packed, S* global_lines, bool backward) {
@@ -121,9 +124,8 @@ struct Share {
         stride = hidden;
         if constexpr (RESIDENT != NOTHING) {
             Vector<E, 4>* copy = dynamic_shared<Vector<E, 4>>();
-            for (int k = 0; k < vectors; ++k)
-                for (int j = threadIdx.x; j < count; j += blockDim.x)
-                    copy[k * count + j] = weights[static_cast<int64_t>(k) * hidden + j];
+            for (int i = threadIdx.x; i < vectors * count; i += blockDim.x)
+                copy[i] = weights[static_cast<int64_t>(i / count) * hidden + i % count];
             weights = copy;
             stride = count;
         }
@@ -181,7 +183,7 @@ __device__ inline void multiply_forward(const S* line, int row, const Vector<E, 
 template <typename E, typename S>
 __device__ inline void multiply_backward(const S* line, int row, const Vector<E, 4>* weights, int stride, int depth,
                                          S (&sums)[SLOTS]) {
-#pragma unroll 2
+#pragma unroll 2  // with 4, a few registers spill
     for (int k = 0; k < depth; ++k) {
         const Vector<E, 4> right = *weights;
         weights += stride;
