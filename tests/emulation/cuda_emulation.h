@@ -3,13 +3,16 @@
 // A fiber runs until __syncthreads() or its end; then the next one runs. Between two barriers the threads of a block run
 // one after another, in rising order and in falling order by turns, and in the next block the other way round: a kernel
 // that lacks a barrier reads what is not there yet, or overwrites what is still needed, and gives wrong numbers. The
-// blocks of a cluster go the same way from one barrier of the cluster to the next. A barrier that only some threads reach
-// ends the process. Under AddressSanitizer every access outside an array or a buffer is found, and to the shared memory
-// of a block that has ended. What is not emulated: warps, order of memory within a phase, static __shared__ memory in
-// clusters, textures, tensor cores, time. A pass is called "emulated", never "tested on a GPU".
+// blocks of a cluster take turns, each as far as its next barrier. A barrier that only some threads or blocks reach ends
+// the process. Under AddressSanitizer every access outside an array or a buffer is found, and to the shared memory of a
+// block that has ended. What is not emulated: warps, order of memory within a phase, textures, tensor cores, time. A pass
+// is called "emulated", never "tested on a GPU".
 //
+// GENFAST_EMULATED_TOGETHER=1 runs two blocks, or clusters, at a time, by turns: they may not use one another's memory.
+// Those, and clusters, must have all of their shared memory from the launch: static __shared__ arrays are one for all.
 // GENFAST_EMULATED_GPU=<bytes of shared memory of a block>,<multiprocessors>,<clusters: 0 or 1>,<architecture that the
-// code is for> is the GPU, asked at every launch; without it an H100. With GENFAST_EMULATED_DRY=1 launches are checked and recorded, but not run.
+// code is for> is the GPU, asked at every launch; without it an H100. GENFAST_EMULATED_DRY=1 checks and records launches,
+// but runs none.
 #pragma once
 
 #include <ucontext.h>
@@ -110,6 +113,8 @@ struct Block {
     dim3 index;
     std::vector<unsigned char> shared;  // dynamic shared memory, of its exact size
     Fiber* threads;
+    unsigned rank;  // in its cluster
+    State state;
     unsigned phase;
 };
 
@@ -120,8 +125,8 @@ inline size_t scheduler_stack_size;
 inline std::vector<Fiber> fibers;
 inline Fiber* running;
 inline std::function<void()> body;
-inline unsigned clusters;  // how many there were so far
-inline std::vector<Block> cluster;
+inline unsigned blocks;  // how many there were so far
+inline std::vector<Block> together;
 inline Block* block;  // whose thread runs
 inline std::map<const void*, size_t> granted;  // kernel -> more than 48 KB of shared memory, if it asked
 inline long long launched[4];  // blocks, blocks of a cluster, threads, bytes of shared memory: of the latest launch
@@ -164,42 +169,53 @@ inline void prepare(Fiber& fiber, dim3 index) {
     std::abort();
 }
 
-// Takes a block from barrier to barrier, until its threads wait for the cluster or have ended.
-inline State run_block(Block& of) {
+// Takes a block to its next barrier, or to its end.
+inline void step(Block& of) {
     const unsigned count = blockDim.x * blockDim.y * blockDim.z;
     block = &of;
     blockIdx = of.index;
-    for (;; ++of.phase) {  // so every phase sees both orders
-        for (unsigned t = 0; t < count; ++t) resume(of.threads[of.phase % 2 == 0 ? t : count - 1 - t]);
-        const State state = of.threads[0].state;
-        for (unsigned t = 0; t < count; ++t)
-            if (of.threads[t].state != state) die("some threads wait at a barrier that others do not reach.");
-        if (state != AT_BARRIER) return state;
-    }
+    for (unsigned t = 0; t < count; ++t) resume(of.threads[of.phase % 2 == 0 ? t : count - 1 - t]);
+    ++of.phase;  // so every phase sees both orders
+    of.state = of.threads[0].state;
+    for (unsigned t = 0; t < count; ++t)
+        if (of.threads[t].state != of.state) die("some threads wait at a barrier that others do not reach.");
+    if (of.state == ENDED) std::vector<unsigned char>().swap(of.shared);
 }
 
-inline void run_cluster(dim3 first, unsigned blocks, size_t bytes) {
-    const unsigned count = blockDim.x * blockDim.y * blockDim.z;
-    while (fibers.size() < count * blocks)
-        fibers.push_back({{}, static_cast<char*>(std::malloc(STACK)), {}, nullptr, RUNNING});
-    cluster.clear();
-    for (unsigned rank = 0; rank < blocks; ++rank) {
-        const dim3 index(first.x + rank, first.y, first.z);
-        cluster.push_back({index, std::vector<unsigned char>(bytes, 0xff), &fibers[rank * count], clusters + rank});
-        for (unsigned t = 0; t < count; ++t)
-            prepare(cluster[rank].threads[t],
-                    dim3(t % blockDim.x, t / blockDim.x % blockDim.y, t / blockDim.x / blockDim.y));
+// Lets a cluster pass its barrier once all of its blocks are there.
+inline void pass(Block* of, unsigned cluster) {
+    unsigned waiting = 0, ended = 0;
+    for (unsigned rank = 0; rank < cluster; ++rank) {
+        waiting += of[rank].state == AT_CLUSTER_BARRIER;
+        ended += of[rank].state == ENDED;
     }
-    for (unsigned phase = clusters++, ended = 0; ended < blocks; ++phase) {
+    if (waiting > 0 && ended > 0) die("some blocks wait for a cluster that others have left.");
+    for (unsigned rank = 0; waiting == cluster && rank < cluster; ++rank) of[rank].state = RUNNING;
+}
+
+// Runs `count` neighbouring blocks together, in clusters: each in turn goes to its next barrier.
+inline void run_blocks(dim3 first, unsigned count, unsigned cluster, size_t bytes) {
+    const unsigned threads = blockDim.x * blockDim.y * blockDim.z;
+    while (fibers.size() < threads * count)
+        fibers.push_back({{}, static_cast<char*>(std::malloc(STACK)), {}, nullptr, RUNNING});
+    together.clear();
+    for (unsigned b = 0; b < count; ++b) {
+        Fiber* own = &fibers[b * threads];
+        const dim3 index(first.x + b, first.y, first.z);
+        const unsigned rank = b % cluster;
+        together.push_back({index, std::vector<unsigned char>(bytes, 0xff), own, rank, RUNNING, blocks++});
+        for (unsigned t = 0; t < threads; ++t)
+            prepare(own[t], dim3(t % blockDim.x, t / blockDim.x % blockDim.y, t / blockDim.x / blockDim.y));
+    }
+    unsigned ended = 0;
+    for (unsigned round = 0; ended < count; ++round) {
         ended = 0;
-        for (unsigned b = 0; b < blocks; ++b) {
-            Block& next = cluster[phase % 2 == 0 ? b : blocks - 1 - b];
-            if (run_block(next) == ENDED) {
-                ++ended;
-                std::vector<unsigned char>().swap(next.shared);
-            }
+        for (unsigned b = 0; b < count; ++b) {
+            Block& next = together[round % 2 == 0 ? b : count - 1 - b];
+            if (next.state != AT_CLUSTER_BARRIER && next.state != ENDED) step(next);
+            ended += next.state == ENDED;
         }
-        if (ended != 0 && ended != blocks) die("some blocks wait for a cluster that others have left.");
+        for (unsigned b = 0; b < count; b += cluster) pass(&together[b], cluster);
     }
 }
 
@@ -243,10 +259,15 @@ cudaError_t cudaLaunchKernelEx(const cudaLaunchConfig_t* config, void (*kernel)(
     const long long launched[4] = {gridDim.x, cluster, blockDim.x, static_cast<long long>(bytes)};
     std::memcpy(emulation::launched, launched, sizeof(launched));
     if (std::getenv("GENFAST_EMULATED_DRY") != nullptr) return cudaSuccess;
+    const bool waves = std::getenv("GENFAST_EMULATED_TOGETHER") != nullptr;
     emulation::body = [=] { kernel(arguments...); };
     for (unsigned z = 0; z < gridDim.z; ++z)
         for (unsigned y = 0; y < gridDim.y; ++y)
-            for (unsigned x = 0; x < gridDim.x; x += cluster) emulation::run_cluster(dim3(x, y, z), cluster, bytes);
+            for (unsigned x = 0, count; x < gridDim.x; x += count) {
+                const unsigned left = gridDim.x - x, wave = cluster * (waves ? 2 : 1);
+                count = left < wave ? left : wave;
+                emulation::run_blocks(dim3(x, y, z), count, cluster, bytes);
+            }
     return cudaSuccess;
 }
 

@@ -38,9 +38,12 @@ CASES = [  # scan, (B, h, H, W), layout, dtype
     (REVERSE, (1, 2, 1, 2), "contiguous", "float64"),
     (REVERSE, (1, 2, 2, 1), "contiguous", "float64"),
 ]
-MORE_CASES = [  # more than one turn of every thread; odd sizes; clusters of eight blocks
+MANY_TURNS = [  # of every thread, unless several blocks share the image
     (ROW, (1, 70, 2, 33), "contiguous", "float32"),
     (REVERSE, (1, 33, 34, 2), "contiguous", "float64"),
+]
+MORE_CASES = [  # odd sizes; clusters of eight blocks
+    *MANY_TURNS,
     *((scan, (3, 5, *size), "contiguous", "float32") for scan in SCANS for size in ((1, 1), (1, 7), (6, 1), (5, 7))),
     *((scan, (1, 128, 2, 3), "channels_last", "float32") for scan in (ROW, DIAGONAL)),
     (DIAGONAL, (1, 128, 2, 2), "channels_last", "bfloat16"),
@@ -217,6 +220,9 @@ def emulated_checks(quick: bool = False) -> list[tuple[Any, ...]]:
     for scan, shape, layout, dtype in MORE_CASES:
         case = (scan, shape, layout, dtype, "cpu")
         found.append((f"{scan}-{shape}-{dtype}", check_emulated, H100, check_case, *case))
+    for scan, shape, layout, dtype in MANY_TURNS:
+        case = (scan, shape, layout, dtype, "cpu")
+        found.append((f"{scan}-{shape}-{dtype}-{A100.name}", check_emulated, A100, check_case, *case))
     return found + [(name, check_emulated, H100, *rest) for name, *rest in checks("cpu")]
 
 

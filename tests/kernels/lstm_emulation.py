@@ -2,6 +2,7 @@
 tests/emulation, as the operators that csrc/ops/lstm_cuda.cpp registers for CUDA tensors."""
 
 import ctypes
+import os
 from typing import Any, NamedTuple
 
 import torch
@@ -112,7 +113,8 @@ def planned(lib: ctypes.CDLL, shape: Shape, backward: bool) -> Planned:
 
 
 def register_emulated(library: str) -> None:
-    """Every buffer that the launchers get has exactly its size."""
+    """Every buffer that the launchers get has exactly its size; two images are always on their way together."""
+    os.environ["GENFAST_EMULATED_TOGETHER"] = "1"
     lib = load(library)
 
     def scratch(shape: Any, backward: int) -> Tensor:

@@ -11,8 +11,9 @@ inline void cluster_barrier(const char* file = __builtin_FILE(), int line = __bu
 
 template <typename T>
 inline T* of_rank(T* shared, int rank) {
-    const auto offset = reinterpret_cast<unsigned char*>(shared) - emulation::block->shared.data();
-    return reinterpret_cast<T*>(emulation::cluster[static_cast<size_t>(rank)].shared.data() + offset);
+    emulation::Block* of = emulation::block;
+    const auto offset = reinterpret_cast<unsigned char*>(shared) - of->shared.data();
+    return reinterpret_cast<T*>(of[rank - static_cast<int>(of->rank)].shared.data() + offset);
 }
 
 }  // namespace genfast::cuda
