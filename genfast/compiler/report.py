@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from genfast.compiler.causality import Leak, find_leaks, name_of, receptive_field, sentence
 from genfast.compiler.compile import trace
+from genfast.compiler.foreign import make_target
 from genfast.compiler.program import Program
-from genfast.compiler.target import make_target
 from genfast.errors import NotSupported
 
 SHADES = {"read": (66, 133, 244), "blind": (234, 67, 53), "out of reach": (200, 200, 200), "itself": (251, 188, 4),
