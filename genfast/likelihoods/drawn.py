@@ -81,7 +81,19 @@ class Drawn(Likelihood):
     def rows(self, params: Tensor, uniforms: Tensor) -> Tensor:
         """The function called once, and its result checked.  # int64 [M, C] or [M]"""
         wanted = (len(params), self.channels) if self.whole_pixels else (len(params),)
-        levels = self.sample(params, uniforms)
+        if bool(params.isnan().any()):
+            raise GenfastError(
+                "The network's output holds NaN: check that the weights are finite and that training did not diverge."
+            )
+        try:
+            levels = self.sample(params, uniforms)
+        except GenfastError:
+            raise
+        except Exception as error:
+            raise GenfastError(
+                f"The likelihood's function fails on params {list(params.shape)} and uniforms {list(uniforms.shape)}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
         if not isinstance(levels, Tensor) or levels.numel() != params.new_empty(wanted).numel():
             found = list(levels.shape) if isinstance(levels, Tensor) else type(levels).__name__
             raise GenfastError(f"The likelihood's function must give levels {list(wanted)}, not {found}.")

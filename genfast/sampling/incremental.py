@@ -69,7 +69,7 @@ def make_engine(model: CausalModel, engine: str, threads: int, plan: Plan, preci
     if engine == "cpu":
         from genfast.sampling.cpu import CpuEngine
 
-        return CpuEngine(plan, threads, bfloat16)
+        return CpuEngine(plan, threads, bfloat16, model.likelihood)
     from genfast.sampling.eager import EagerEngine
 
     dtype = dtype_of(model)
