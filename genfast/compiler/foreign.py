@@ -5,7 +5,8 @@
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -61,7 +62,8 @@ class Foreign:
         given, named = conditions, {}
         if self.names:
             given, named = (), dict(zip(self.names, conditions, strict=True))
-        return self.module(self.encode(images), *given, **named)
+        with forgetting(self.module):
+            return self.module(self.encode(images), *given, **named)
 
     def numbers(self, images: Tensor, *conditions: Tensor) -> Tensor:
         """All floating numbers of the output, for images in raster order.  # [B, N]"""
@@ -115,6 +117,24 @@ def describe(
         tuple(two_rows(c) for c in conditions), names,
     )  # fmt: skip
     return replace(foreign, width=width_of(foreign.likelihood))
+
+
+@contextmanager
+def forgetting(module: nn.Module) -> Iterator[None]:
+    """Has layers forget the tensors that they keep as plain attributes in a pass: made for its batch, they would not fit
+    the next, ours or the user's own. (Parameters and buffers stay.)"""
+    kept = [(m, {k: v for k, v in vars(m).items() if v is None or isinstance(v, Tensor)}) for m in module.modules()]
+    try:
+        yield
+    finally:
+        for m, before in kept:
+            for name, value in list(vars(m).items()):
+                if not isinstance(value, Tensor) or value is before.get(name):
+                    continue
+                if name in before:
+                    setattr(m, name, before[name])
+                else:
+                    delattr(m, name)
 
 
 def kind(value: Any) -> str:

@@ -32,11 +32,14 @@ def model_target(model: Any, *conditions: Tensor) -> Target:
     """For a module that has image_shape, levels and likelihood, and takes levels and ``condition=``.
 
     conditions: examples with any number of rows; needed if the model is conditional.
-    A module that stands for another (``sampling.accelerate``) says so as ``model.original``: its layers are then named.
+    A model that stands for another module (``sampling.accelerate``) knows it: model.foreign_target(conditions).
 
     Raises GenfastError if these do not fit each other: see ``check_description``.
     """
     check_description(model)
+    if hasattr(model, "foreign_target"):
+        target: Target = model.foreign_target(conditions)
+        return target
 
     def forward(images: Tensor, *conditions: Tensor) -> Tensor:
         out: Tensor = model(images, condition=as_condition(conditions))
@@ -44,7 +47,7 @@ def model_target(model: Any, *conditions: Tensor) -> Target:
 
     examples = tuple(two_rows(c) for c in conditions)
     shape = tuple(model.image_shape)
-    return Target(getattr(model, "original", model), forward, shape, model.levels, model.likelihood.name, examples)
+    return Target(model, forward, shape, model.levels, model.likelihood.name, examples)
 
 
 def as_condition(conditions: tuple[Tensor, ...]) -> Condition:

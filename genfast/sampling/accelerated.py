@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from genfast.compiler.foreign import Conditions, Encode, Foreign, causal, describe, observe, resolve
 from genfast.compiler.layout import Pick
 from genfast.compiler.order import Order, given_order, raster
-from genfast.compiler.target import Condition
+from genfast.compiler.target import Condition, Target
 from genfast.errors import NotCausal
 from genfast.likelihoods import Likelihood
 from genfast.sampling.sampler import LOOPS, Sampler, check_options
@@ -122,6 +122,10 @@ class Accelerated(nn.Module):
     def forward(self, images: Tensor, condition: Condition = None) -> Tensor:
         given = () if condition is None else condition if isinstance(condition, tuple) else (condition,)
         return self.foreign.forward(images, *given)
+
+    def foreign_target(self, conditions: tuple[Tensor, ...]) -> Target:
+        """What the compiler takes: the module itself, whose layers are then named as it names them."""
+        return self.foreign.target(conditions)
 
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """That of the module."""
