@@ -26,6 +26,7 @@ from genfast.compiler.probe import probe
 from genfast.compiler.target import Target, ask, model_target, two_rows
 from genfast.errors import GenfastError, NotSupported
 from genfast.likelihoods import Drawn, Likelihood, make_likelihood
+from genfast.likelihoods.drawn import mixture_of_logistics
 
 Encode = str | Callable[[Tensor], Tensor]
 Conditions = Tensor | Sequence[Tensor] | Mapping[str, Tensor] | None
@@ -121,8 +122,8 @@ def describe(
 
 @contextmanager
 def forgetting(module: nn.Module) -> Iterator[None]:
-    """Has layers forget the tensors that they keep as plain attributes in a pass: made for its batch, they would not fit
-    the next, ours or the user's own. (Parameters and buffers stay.)"""
+    """Has layers forget the tensors that they keep as plain attributes in a pass: made for its batch, they would not
+    fit the next, ours or the user's own. (Parameters and buffers stay.)"""
     kept = [(m, {k: v for k, v in vars(m).items() if v is None or isinstance(v, Tensor)}) for m in module.modules()]
     try:
         yield
@@ -157,14 +158,18 @@ def distribution(likelihood: Any, shape: tuple[int, int, int], levels: int, pick
             raise GenfastError(
                 f"The likelihood is for {likelihood.channels} channels, but the images have {shape[0]} channels."
             )
-        return likelihood
+        return likelihood if likelihood.name in ("categorical", "bernoulli", "function") else Drawn.by(likelihood)
     if callable(likelihood) and not isinstance(likelihood, type):
         return Drawn(shape[0], levels, likelihood, whole_pixels=pick is None or not takes_colour(pick))
     if not isinstance(likelihood, str):
         raise GenfastError(
-            "likelihood must be a name (bernoulli, categorical), a Likelihood, or a function sample(params, uniforms), "
-            f"not {kind(likelihood)}."
+            "likelihood must be a name (bernoulli, categorical, logistic_mixture), a Likelihood, or a function "
+            f"sample(params, uniforms), not {kind(likelihood)}."
         )
+    if likelihood == "logistic_mixture":
+        return mixture_of_logistics(shape[0], levels)
+    if likelihood not in ("categorical", "bernoulli"):
+        return Drawn.by(make_likelihood(likelihood, shape[0], levels))
     return make_likelihood(likelihood, shape[0], levels)
 
 
@@ -181,6 +186,8 @@ def takes_colour(pick: Pick) -> bool:
 
 def width_of(likelihood: Likelihood) -> int | None:
     """How many parameters a sub-pixel has (or a whole pixel); None: as many as there are."""
+    if isinstance(likelihood, Drawn):
+        return likelihood.width
     if likelihood.name == "bernoulli":
         return 1
     return likelihood.levels if likelihood.name == "categorical" else None
@@ -405,6 +412,11 @@ def shapes(out: Any) -> str:
     return f"({', '.join(str(list(t.shape)) for t in tensors)})" if tensors else f"a {type(out).__name__}"
 
 
+def is_model(module: Any) -> bool:
+    """Whether a module says itself what its images and its likelihood are."""
+    return all(hasattr(module, name) for name in ("likelihood", "image_shape", "levels"))
+
+
 def make_target(
     module: nn.Module,
     image_shape: Sequence[int] | None = None,
@@ -415,6 +427,6 @@ def make_target(
     condition: Conditions = None,
 ) -> Target:
     """The target for one of our models, or for any module(x, *conditions), in raster order; see ``accelerate``."""
-    if all(hasattr(module, name) for name in ("likelihood", "image_shape", "levels")):
+    if is_model(module):
         return model_target(module, *conditions_of(condition)[0])
     return resolve(describe(module, image_shape, likelihood, levels, encode, pick, condition)).target()

@@ -142,7 +142,12 @@ def picked(out: Any, pick: Pick, shape: Shape, batch: int, whole: bool) -> Layou
         for y in range(height):
             for x in range(width):
                 rows.append(choose(places, c, y, x).reshape(-1))
-    if len({len(row) for row in rows}) != 1 or rows[0].is_floating_point() or not len(rows[0]):
+    if (
+        len({len(row) for row in rows}) != 1
+        or rows[0].is_floating_point()
+        or not len(rows[0])
+        or not all(int(row.min()) >= 0 and int(row.max()) < offset for row in rows)
+    ):
         raise GenfastError(
             "pick must choose as many numbers for every sub-pixel, [B, width], and not compute with them: leave a "
             "softmax or a division to the likelihood."

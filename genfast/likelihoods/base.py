@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from genfast.errors import GenfastError
-from genfast.likelihoods.draw import draw_levels
+from genfast.likelihoods.draw import check_draw_options, draw_levels
 
 Number = TypeVar("Number", float, Tensor)
 MOST_LEVELS = 1 << 14  # of code maps, as the engines take them (kMaxLevels in kernels/categorical/cpu.h)
@@ -106,6 +106,10 @@ class Likelihood(ABC):
     @abstractmethod
     def param_channels(self) -> int:
         """How many channels the network's last layer must emit."""
+
+    def check_options(self, temperature: float, top_k: int | None, top_p: float | None) -> None:
+        """Raises GenfastError, in one sentence, for options of ``draw`` that mean nothing."""
+        check_draw_options(temperature, top_k, top_p)
 
     @abstractmethod
     def unpack(self, out: Tensor) -> Tensor:

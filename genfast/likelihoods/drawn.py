@@ -9,6 +9,7 @@ from torch import Tensor
 
 from genfast.errors import GenfastError
 from genfast.likelihoods.base import MOST_LEVELS, Likelihood
+from genfast.likelihoods.logistic_mixture import LogisticMixture
 
 Sample = Callable[[Tensor, Tensor], Tensor]
 
@@ -22,6 +23,7 @@ class Drawn(Likelihood):
     of the pixel's own. Otherwise sub-pixels are drawn one by one: params [M, K], uniforms [M], levels [M].
     uniforms_per_pixel: U, as many as the function needs (default: one per channel); each is independent of the others.
     score(params, levels) -> ln P of each pixel (or sub-pixel), [M], nats: needed by ``log_prob`` only.
+    width: K, if that is known.
 
     The function must treat each row by itself, and depend on nothing but its arguments: then all engines draw the same
     images. Temperature, top_k and top_p are the function's own affair, and are refused.
@@ -33,6 +35,7 @@ class Drawn(Likelihood):
     whole_pixels: bool = True
     uniforms_per_pixel: int | None = None
     score: Sample | None = None
+    width: int | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -56,6 +59,13 @@ class Drawn(Likelihood):
             raise GenfastError(f"The parameters of whole pixels are [B, K, H, W], not {list(out.shape)}.")
         return out[:, :, None].expand(-1, -1, self.channels, -1, -1)
 
+    def check_options(self, temperature: float, top_k: int | None, top_p: float | None) -> None:
+        super().check_options(temperature, top_k, top_p)
+        if temperature != 1 or top_k is not None or top_p not in (None, 1):
+            raise GenfastError(
+                "The likelihood is a function that draws for itself: temperature, top_k and top_p belong inside it."
+            )
+
     def draw(
         self,
         params: Tensor,
@@ -68,10 +78,7 @@ class Drawn(Likelihood):
 
         Raises GenfastError for a temperature, top_k or top_p, and for results that are no levels.
         """
-        if temperature != 1 or top_k is not None or top_p not in (None, 1):
-            raise GenfastError(
-                "The likelihood is a function that draws for itself: temperature, top_k and top_p belong inside it."
-            )
+        self.check_options(temperature, top_k, top_p)
         shape = uniforms.shape[:1] + uniforms.shape[2:] if self.whole_pixels else uniforms.shape
         levels = self.rows(self._parts(params), self._flat(uniforms, self.whole_pixels))
         if not self.whole_pixels:
@@ -133,8 +140,37 @@ class Drawn(Likelihood):
         return self._flat(params[:, :, 0] if self.whole_pixels else params, True)
 
     @staticmethod
+    def by(likelihood: Likelihood) -> "Drawn":
+        """Another likelihood as a function: for engines that cannot draw from it themselves."""
+        if isinstance(likelihood, LogisticMixture):
+            return mixture_of_logistics(likelihood.channels, likelihood.levels, likelihood)
+
+        def score(params: Tensor, levels: Tensor) -> Tensor:
+            logits = likelihood.level_logits(params).double()
+            return logits.log_softmax(1).gather(1, levels.long()[:, None])[:, 0]
+
+        width = likelihood.param_channels // likelihood.channels
+        parts = (likelihood.channels, likelihood.levels, likelihood.draw)
+        return Drawn(*parts, whole_pixels=False, score=score, width=width)
+
+    @staticmethod
     def _flat(x: Tensor, wide: bool) -> Tensor:
         """[B, K, ...] -> [M, K], or [B, ...] -> [M]"""
         return (
             x.flatten(2).transpose(1, 2).reshape(-1, x.shape[1]) if wide and x.ndim > 2 else x if wide else x.flatten()
         )
+
+
+def mixture_of_logistics(channels: int, levels: int, likelihood: LogisticMixture | None = None) -> Drawn:
+    """A LogisticMixture of whole pixels as a function; with as many components as it finds parameters, if not given."""
+
+    def of(params: Tensor) -> LogisticMixture:
+        return likelihood or LogisticMixture(channels, levels, params.shape[1] // (3 if channels == 1 else 10))
+
+    def sample(params: Tensor, uniforms: Tensor) -> Tensor:
+        return of(params).draw_pixels(params, uniforms)
+
+    def score(params: Tensor, images: Tensor) -> Tensor:
+        return of(params).log_prob_pixels(params[..., None, None], images[..., None, None])
+
+    return Drawn(channels, levels, sample, score=score, width=None if likelihood is None else likelihood.param_channels)

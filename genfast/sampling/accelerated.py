@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genfast.compiler.causality import refuse_leaks
+from genfast.compiler.compile import trace
 from genfast.compiler.foreign import Conditions, Encode, Foreign, causal, describe, observe, resolve
 from genfast.compiler.layout import Pick
 from genfast.compiler.order import Order, given_order, raster
 from genfast.compiler.target import Condition, Target
-from genfast.errors import NotCausal
+from genfast.errors import NotCausal, NotSupported
 from genfast.likelihoods import Likelihood
 from genfast.sampling.sampler import LOOPS, Sampler, check_options
 from genfast.sampling.task import evaluation_mode
@@ -63,7 +65,7 @@ def accelerate(
     with evaluation_mode(module), torch.random.fork_rng():
         sampler = first_that_is_causal(foreign, wanted, engine, threads or torch.get_num_threads(), precision)
         if sampler.engine in LOOPS:
-            check_by_probing(sampler.model.foreign)
+            verify(sampler.model.foreign)
     return sampler
 
 
@@ -75,11 +77,10 @@ def first_that_is_causal(
     def make(found: Foreign) -> AcceleratedSampler:
         return AcceleratedSampler(Accelerated(found), engine, threads, None, precision)
 
-    if order != "auto":
+    if order != "auto" or engine in LOOPS:
         return make(resolve(foreign, order))
-    found = resolve(foreign, "raster")
     try:
-        return make(found)
+        return make(resolve(foreign, "raster"))  # nearly always, and compiling it tells
     except NotCausal:
         other = resolve(foreign, "auto")
         if other.order is None:
@@ -87,12 +88,18 @@ def first_that_is_causal(
         return make(other)
 
 
-def check_by_probing(foreign: Foreign) -> None:
-    """Raises NotCausal if an engine that only calls the module would be given one that looks ahead."""
+def verify(foreign: Foreign) -> None:
+    """For an engine that only calls the module: raises NotCausal if it looks ahead, proved or else probed."""
+    try:
+        found = trace(foreign.target())
+        refuse_leaks(found.program, found.opaque)
+        if not found.opaque:
+            return
+    except NotSupported:
+        pass
     if foreign.order is not None or foreign.layout is None:
-        return  # found from a trace
-    seen = observe(foreign)
-    if not causal(foreign.layout, seen.last, foreign.likelihood.whole_pixels):
+        return  # probing knows raster order only, and somebody vouches for this one
+    if not causal(foreign.layout, observe(foreign).last, foreign.likelihood.whole_pixels):
         raise NotCausal(
             "The network is not causal: some of its outputs change with their own pixel or a later one (seen by "
             "changing pixels, since the compiler cannot follow all of its operators)."

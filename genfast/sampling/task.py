@@ -12,7 +12,7 @@ from tqdm import tqdm
 from genfast.compiler.order import Order
 from genfast.compiler.target import check_description
 from genfast.errors import GenfastError
-from genfast.likelihoods import Likelihood, check_draw_options, check_images, check_layout, level_dtype
+from genfast.likelihoods import Likelihood, check_images, check_layout, level_dtype
 from genfast.models import ImageModel, Model, PriorPainter
 from genfast.sampling import noise
 
@@ -190,7 +190,7 @@ def prepare(
     images = images.to(device).where(known, 0)  # before the check of the levels: an unknown pixel may hold anything
     check_images(images, shape, model.levels)
     noise.check_seed(seed, first, n)
-    check_draw_options(temperature, top_k, top_p)
+    model.likelihood.check_options(temperature, top_k, top_p)
     conditions = tuple(c.to(device) for c in check_conditions(model, condition, n))
     stats = stats or Stats()
     stats.images += n
