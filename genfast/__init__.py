@@ -16,13 +16,14 @@ from genfast.errors import GenfastError, NotCausal, NotSupported
 if TYPE_CHECKING:
     from genfast.compiler import check_causality
     from genfast.models import build_model
-    from genfast.sampling import compile_sampler
+    from genfast.sampling import accelerate, compile_sampler
     from genfast.training import load_model
 
 __all__ = [
     "GenfastError",
     "NotCausal",
     "NotSupported",
+    "accelerate",
     "build_model",
     "check_causality",
     "compile_sampler",
@@ -30,6 +31,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "accelerate": "sampling",
     "compile_sampler": "sampling",
     "load_model": "training",
     "build_model": "models",

@@ -17,15 +17,19 @@ def test_tables_are_those_of_the_results() -> None:
 
 
 def test_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    examples = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(examples) == 2
     monkeypatch.chdir(tmp_path)
-    exec(compile(example, "README.md", "exec"), {})
+    for example in examples:
+        exec(compile(example, "README.md", "exec"), {})
     assert (tmp_path / "digits.png").stat().st_size > 0
 
 
 def test_links_lead_somewhere() -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+    for name in re.findall(r"examples/\w+\.py", README + (ROOT / "docs" / "accelerate.md").read_text()):
+        assert (ROOT / name).exists(), name
 
 
 def test_commands_exist() -> None:

@@ -4,6 +4,7 @@
 #include <pybind11/numpy.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "engine/cpu_kernels.h"
@@ -158,9 +159,12 @@ std::shared_ptr<const Program> parse(py::handle spec) {
   p->levels = get_as<int64_t>(spec, "levels");
   p->ticks = get_as<int64_t>(spec, "ticks");
   const auto likelihood = get_as<std::string>(spec, "likelihood");
-  if (likelihood != "bernoulli" && likelihood != "categorical")
+  if (likelihood != "bernoulli" && likelihood != "categorical" && likelihood != "function")
     throw Refusal("The engine cannot draw from \"" + likelihood + "\".");
   p->bernoulli = likelihood == "bernoulli";
+  p->function = likelihood == "function";
+  p->whole = get_as<bool>(spec, "whole_pixels");
+  p->uniforms = get_as<int64_t>(spec, "uniforms");
   p->bfloat16 = get_as<bool>(spec, "bfloat16");
   for (py::handle v : get_list(spec, "values")) {
     Value value;
@@ -228,11 +232,26 @@ class PyRun {
   Run run_;
 };
 
+// A Python function (params float32 [M, width], uniforms float64 [M, many]) -> levels int32 [M, colours], callable from any thread.
+// The run keeps the function itself; here is only a reference, which no thread without the GIL may copy or drop.
+std::function<void(const float*, const double*, int64_t, int32_t*)> sampling_function(py::handle function, int64_t width,
+                                                                                     int64_t many, int64_t colours) {
+  return [function, width, many, colours](const float* params, const double* uniforms, int64_t images, int32_t* levels) {
+    py::gil_scoped_acquire acquire;
+    py::array_t<float> p({images, width});
+    py::array_t<double> u({images, many});
+    std::copy_n(params, images * width, p.mutable_data());
+    std::copy_n(uniforms, images * many, u.mutable_data());
+    const auto result = array<int32_t>(function(p, u), "What the likelihood's function gives", {images, colours});
+    std::copy_n(result.data(), images * colours, levels);
+  };
+}
+
 std::unique_ptr<PyRun> start(std::shared_ptr<const Program> p, py::object images, py::object known, py::object uniforms,
                              py::list conditions, double temperature, int64_t top_k, double top_p, py::object log_probs,
-                             py::object params, int threads, bool profile, bool poison) {
+                             py::object params, py::object sample, int threads, bool profile, bool poison) {
   Request r;
-  auto pixels_in = array<uint8_t>(images, "The images", {-1, p->C, p->H, p->W});
+  auto pixels_in = array<int32_t>(images, "The images", {-1, p->C, p->H, p->W});
   r.n = pixels_in.shape(0);
   const int64_t pixels = p->H * p->W;
   const auto writable = [](py::array& a, const char* name) {
@@ -241,7 +260,7 @@ std::unique_ptr<PyRun> start(std::shared_ptr<const Program> p, py::object images
   writable(pixels_in, "The images");
   r.images = pixels_in.mutable_data();
   r.known = array<uint8_t>(known, "The mask of known pixels", {r.n, pixels}).data();
-  r.uniforms = array<double>(uniforms, "The uniforms", {r.n, p->C, pixels}).data();
+  r.uniforms = array<double>(uniforms, "The uniforms", {r.n, p->uniforms, pixels}).data();
   if (conditions.size() != p->conditions.size())
     throw Refusal("The network takes " + std::to_string(p->conditions.size()) + " conditions, not " +
                   std::to_string(conditions.size()) + ".");
@@ -262,8 +281,9 @@ std::unique_ptr<PyRun> start(std::shared_ptr<const Program> p, py::object images
     writable(a, "The parameters");
     r.params = a.mutable_data();
   }
+  if (!sample.is_none()) r.sample = sampling_function(sample, p->params(), p->whole ? p->uniforms : 1, p->whole ? p->C : 1);
   py::list kept;
-  for (const py::object& o : {images, known, uniforms, log_probs, params}) kept.append(o);
+  for (const py::object& o : {images, known, uniforms, log_probs, params, sample}) kept.append(o);
   return std::make_unique<PyRun>(std::move(p), r, Options{threads, profile, poison}, std::move(kept));
 }
 
@@ -344,10 +364,10 @@ py::object categorical(py::object logits, py::object levels, py::object known, p
   const auto l = array<float>(logits, "logits", {-1, -1});
   const int64_t rows = l.shape(0), count = bernoulli ? 2 : l.shape(1);
   if (count < 1 || count > kMaxLevels || (bernoulli && l.shape(1) != 1)) throw Refusal("logits do not fit.");
-  auto level = array<uint8_t>(levels, "levels", {rows});
+  auto level = array<int32_t>(levels, "levels", {rows});
   const auto is_known = array<uint8_t>(known, "known", {rows});
   for (int64_t m = 0; m < rows; m++)
-    if (is_known.at(m) && level.at(m) >= count) throw Refusal("A known level is too large.");
+    if (is_known.at(m) && (level.at(m) < 0 || level.at(m) >= count)) throw Refusal("A known level is too large.");
   const auto u = array<double>(uniforms, "uniforms", {rows});
   py::array_t<double> log_prob(rows);
   const bool drawn =
@@ -395,14 +415,14 @@ void bind(py::module_& m) {
       .def(
           "start",
           [](const Engine& engine, py::object images, py::object known, py::object uniforms, py::list conditions,
-             double temperature, int64_t top_k, double top_p, py::object log_probs, py::object params, int threads, bool profile,
-             bool poison) {
+             double temperature, int64_t top_k, double top_p, py::object log_probs, py::object params, py::object sample,
+             int threads, bool profile, bool poison) {
             return start(engine.program, images, known, uniforms, conditions, temperature, top_k, top_p, log_probs, params,
-                         threads, profile, poison);
+                         sample, threads, profile, poison);
           },
           py::arg("images"), py::arg("known"), py::arg("uniforms"), py::arg("conditions"), py::arg("temperature") = 1.0,
           py::arg("top_k") = 0, py::arg("top_p") = 1.0, py::arg("log_probs") = py::none(), py::arg("params") = py::none(),
-          py::arg("threads") = 1, py::arg("profile") = false, py::arg("poison") = false)
+          py::arg("sample") = py::none(), py::arg("threads") = 1, py::arg("profile") = false, py::arg("poison") = false)
       .def("cache_bytes", &cache_bytes, py::arg("n"), py::arg("threads"), "Bytes that the caches of n images take.");
   m.def("pointwise", &pointwise, "kernels/pointwise on float32 arrays [M, N], [M, 1] or [1, N].");
   m.def("reduce", &reduce, py::arg("kind"), py::arg("x"), py::arg("eps") = 0.0f, "kernels/reduce on a float32 array [M, N].");

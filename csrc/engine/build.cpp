@@ -55,7 +55,10 @@ class Builder {
     for (int64_t n : {p_.C, p_.H, p_.W})
       require(n >= 1 && n < 1 << 20, "An image of ", p_.C, "x", p_.H, "x", p_.W, " cannot be drawn.");
     require(p_.H * p_.W < kMost / p_.C, "An image of ", p_.C, "x", p_.H, "x", p_.W, " is too large.");
-    require(p_.levels >= 1 && p_.levels <= kMaxLevels, "The number of levels must be 1 to 256, not ", p_.levels, ".");
+    require(p_.levels >= 1 && p_.levels <= kMaxLevels, "The number of levels must be 1 to ", kMaxLevels, ", not ", p_.levels, ".");
+    require(p_.uniforms >= 1 && p_.uniforms < 1 << 20 && (p_.function || p_.uniforms == p_.C),
+            "A pixel cannot take ", p_.uniforms, " uniforms.");
+    require(!p_.whole || p_.function, "Only a function draws whole pixels.");
     require(!p_.bernoulli || p_.levels == 2, "The bernoulli likelihood has 2 levels, not ", p_.levels, ".");
     require(p_.ticks >= 0 && p_.ticks < kMost, "A plan cannot have ", p_.ticks, " ticks.");
   }

@@ -2,6 +2,7 @@
 #include "engine/member.h"
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
 namespace genfast::engine {
@@ -105,7 +106,9 @@ void Member::draw_sub_pixel(SubPixel at, int64_t image, int64_t images) {
   const int64_t place = b * row + at.channel * pixels + at.pixel;
   const float* params = team_.cache(read.value, read.slot_table[at.pixel], image) + read.start;
   const int64_t params_row = p_.values[read.value].channels;
-  const bool drawn = cpu_.categorical({.logits = params,
+  if (p_.function) draw_by_function(at, image, images, params, params_row);
+  const bool drawn = p_.function ||
+                     cpu_.categorical({.logits = params,
                                        .logits_row = params_row,
                                        .rows = images,
                                        .levels = p_.levels,
@@ -131,6 +134,32 @@ void Member::draw_sub_pixel(SubPixel at, int64_t image, int64_t images) {
   const int32_t input = p_.inputs[at.channel], slot = p_.values[input].slot_table[at.pixel];
   if (slot >= 0)
     for (int64_t m = 0; m < images; m++) *team_.cache(input, slot, image + m) = float(r.images[place + m * row]);
+}
+
+// Asks the request's function for the levels of a pixel's colours, or of a sub-pixel where it draws these, and takes them where
+// they are not known.
+void Member::draw_by_function(SubPixel at, int64_t image, int64_t images, const float* params, int64_t params_row) {
+  if (p_.whole && at.channel > 0) return;  // drawn with the first
+  const Request& r = run_.request_;
+  const int64_t pixels = p_.H * p_.W, width = p_.params(), b = team_.first + image;
+  const int64_t colours = p_.whole ? p_.C : 1, many = p_.whole ? p_.uniforms : 1;
+  const auto known = [&](int64_t m) { return r.known[(b + m) * pixels + at.pixel]; };
+  int64_t unknown = 0;
+  for (int64_t m = 0; m < images; m++) unknown += !known(m);
+  if (unknown == 0) return;
+  parameters_.resize(images * width), uniforms_.resize(images * many), levels_.resize(images * colours);
+  for (int64_t m = 0; m < images; m++) {
+    std::copy_n(params + m * params_row, width, parameters_.data() + m * width);
+    for (int64_t u = 0; u < many; u++)
+      uniforms_[m * many + u] = r.uniforms[((b + m) * p_.uniforms + at.channel + u) * pixels + at.pixel];
+  }
+  r.sample(parameters_.data(), uniforms_.data(), images, levels_.data());
+  for (int64_t m = 0; m < images; m++)
+    for (int64_t c = 0; c < colours; c++) {
+      const int32_t level = levels_[m * colours + c];
+      if (level < 0 || level >= p_.levels) throw Refusal("A likelihood gave the level " + std::to_string(level) + ".");
+      if (!known(m)) r.images[((b + m) * p_.C + at.channel + c) * pixels + at.pixel] = level;
+    }
 }
 
 // A launch, in blocks of rows that fit the caches: several positions of all images, or some images of one position.

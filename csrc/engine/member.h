@@ -47,6 +47,7 @@ class Member {
   void meet();
   void draw(int64_t tick);
   void draw_sub_pixel(SubPixel at, int64_t image, int64_t images);
+  void draw_by_function(SubPixel at, int64_t image, int64_t images, const float* params, int64_t params_row);
   void fetch_tables(int64_t launch) const;
   void launch(const Launch& launch);
   void work(const Kernel& kernel, const Block& block, bool last);
@@ -96,6 +97,9 @@ class Member {
   Memory<float> gather_;      // taps copied together
   Memory<BFloat16Pair> gather_pairs_;  // the same in bfloat16
   std::vector<float*> rows_;  // [tables][rows of the block]: where each row lies, in the caches if it has a slot there
+  std::vector<float> parameters_;  // a function's arguments and its result, copied together
+  std::vector<double> uniforms_;
+  std::vector<int32_t> levels_;
   Profile profile_;
   std::chrono::steady_clock::time_point lap_, asked_;
   const std::function<bool()>* interrupted_ = nullptr;

@@ -74,13 +74,15 @@ void check(const Program& p, const Request& r, const Options& options) {
   if (!(r.top_p > 0 && r.top_p <= 1))
     throw Refusal("top_p must be a probability above 0 and at most 1, not " + std::to_string(r.top_p) + ".");
   const int64_t pixels = p.H * p.W;
-  for (int64_t i = 0; i < r.n * p.C * pixels; i++)
+  if (p.function && !r.sample) throw Refusal("The likelihood is a function, and there is none to draw with.");
+  if (p.function && r.log_probs) throw Refusal("A likelihood that is a function tells no log-probabilities.");
+  for (int64_t i = 0; i < r.n * p.uniforms * pixels; i++)
     if (!(r.uniforms[i] >= 0 && r.uniforms[i] < 1)) throw Refusal("Uniforms must lie in [0, 1).");
   for (int64_t b = 0; b < r.n; b++)
     for (int64_t c = 0; c < p.C; c++)
       for (int64_t i = 0; i < pixels; i++)
-        if (r.known[b * pixels + i] && r.images[(b * p.C + c) * pixels + i] >= p.levels)
-          throw Refusal("A known pixel has level " + std::to_string(r.images[(b * p.C + c) * pixels + i]) + ", but there are " +
+        if (const int32_t level = r.images[(b * p.C + c) * pixels + i]; r.known[b * pixels + i] && (level < 0 || level >= p.levels))
+          throw Refusal("A known pixel has level " + std::to_string(level) + ", but there are " +
                         std::to_string(p.levels) + " levels.");
 }
 

@@ -16,9 +16,12 @@ namespace genfast::engine {
 // What is asked for. Arrays belong to the caller and outlive the run; those that are written alias nothing.
 struct Request {
   int64_t n = 0;
-  uint8_t* images = nullptr;             // [n, C, H, W]: read where known, written elsewhere
+  int32_t* images = nullptr;             // [n, C, H, W]: read where known, written elsewhere
   const uint8_t* known = nullptr;        // [n, H * W]
-  const double* uniforms = nullptr;      // [n, C, H * W]
+  const double* uniforms = nullptr;      // [n, U, H * W], U = program.uniforms
+  // Of a likelihood that is a function: called with the parameters [images, program.params()] and the uniforms [images, U] of
+  // some images at one pixel, it gives their levels, [images, colours drawn together].
+  std::function<void(const float* params, const double* uniforms, int64_t images, int32_t* levels)> sample;
   std::vector<const float*> conditions;  // each [n, positions, channels]; copied when the run is made
   double temperature = 1;
   int64_t top_k = 0;            // 0: all

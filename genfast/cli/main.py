@@ -17,6 +17,7 @@ VERBS = {
     "explore": "pictures of a latent space: reconstructions, interpolations, traversals, the 2-D manifold",
     "probe": "what features are worth: a linear probe and fine-tuning with few labels, against no pretraining",
     "complete": "draw the missing part of partly known images",
+    "check": "is a network causal: leaks by layer, blind spots, receptive field; of any PyTorch module",
     "info": "versions, processor, and which operators run on what",
     "demo": "train on small handwritten digits for about a minute, draw new ones, compare two samplers",
 }
@@ -37,7 +38,7 @@ A first session:
   genfast evaluate runs/digits
   genfast sample runs/digits -n 64 -o digits.png
 
-Exit codes: 0 done, 2 bad input (one sentence on stderr says what), 130 interrupted.
+Exit codes: 0 done, 1 not causal (genfast check), 2 bad input (one sentence on stderr says what), 130 interrupted.
 GENFAST_TRACEBACK=1 shows where an error came from."""
 
 
@@ -50,7 +51,7 @@ def main(argv: Sequence[str]) -> int:
     try:
         if verb not in VERBS:
             raise GenfastError(f"There is no command {verb!r}: choose one of {', '.join(VERBS)}.")
-        importlib.import_module(f"genfast.cli.{verb}").main(rest)
+        code: int = importlib.import_module(f"genfast.cli.{verb}").main(rest) or 0
         sys.stdout.flush()
     except KeyboardInterrupt as stop:
         print(f"\nInterrupted{': ' if stop.args else ''}{stop}.", file=sys.stderr)
@@ -66,7 +67,7 @@ def main(argv: Sequence[str]) -> int:
             sentence = f"{error.filename}: {error.strerror}." if error.filename else f"{error.strerror}."
         print(f"genfast {verb}: {' '.join(sentence.split())}", file=sys.stderr)
         return 2
-    return 0
+    return code
 
 
 def entry() -> NoReturn:

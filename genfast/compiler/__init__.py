@@ -4,9 +4,10 @@ trace (frontend, shadow, handlers) -> footprint -> Program -> fuse -> schedule -
 """
 
 from genfast.compiler.compile import compile_module, trace
+from genfast.compiler.foreign import make_target
 from genfast.compiler.report import CausalityReport, check_causality
 from genfast.compiler.schedule import schedule
-from genfast.compiler.target import Target, make_target, model_target
+from genfast.compiler.target import Target, model_target
 
 __all__ = [
     "CausalityReport",

@@ -80,6 +80,19 @@ class Blame:
                 return before.layer
         return path[i].layer
 
+    def _made_together(self, value: int) -> list[int]:
+        """What a layer makes in the same call as a value: its neighbours in the program, until another layer runs. (One
+        layer may be called in many places, and those that are made in a forward pass share a name.)"""
+        made = list(self.makers)
+        layers = [self.program.values[v].layer for v in made]
+        at = begin = made.index(value)
+        end = at + 1
+        while begin and layers[begin - 1] == layers[at]:
+            begin -= 1
+        while end < len(made) and layers[end] == layers[at]:
+            end += 1
+        return made[begin:end]
+
     def _between_colours(self, path: tuple[Link, ...], start: int, channel: int) -> str:
         """The first layer that leaves a colour less than its share of features, those of it and of earlier colours."""
         for link in path[start:]:
@@ -88,10 +101,8 @@ class Blame:
                 continue
             twins = [
                 v
-                for v, step in self.makers.items()
-                if self.program.values[v].layer == link.layer
-                and describe(step) == link.operation
-                and len(self.last[v]) == self.size
+                for v in self._made_together(link.value)
+                if describe(self.makers[v]) == link.operation and len(self.last[v]) == self.size
             ]
             width = sum(self.program.values[v].channels for v in twins)
             usable = sum(self.program.values[v].channels for v in twins if self.last[v][link.position] < own)

@@ -1,8 +1,9 @@
 """compile_module: any causal module -> Program, checked against the module itself before anybody samples with it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from genfast.compiler import contraction, elementwise, movement, recurrence, reduction
-from genfast.compiler.builder import Opaque
+from genfast.compiler.builder import Builder, Opaque
 from genfast.compiler.causality import refuse_leaks
 from genfast.compiler.cells import Cells, make_ids
 from genfast.compiler.evaluate import condition_table, evaluate
@@ -30,6 +31,7 @@ from genfast.compiler.program import (
 )
 from genfast.compiler.target import Target, ask
 from genfast.errors import GenfastError, NotSupported
+from genfast.likelihoods import level_dtype
 
 HANDLER_MODULES = (contraction, elementwise, movement, recurrence, reduction)  # importing them registers their handlers
 
@@ -78,7 +80,8 @@ def one_thread() -> Iterator[None]:
 
 def random_images(target: Target, seed: int, batch: int = 2) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, target.levels, (batch, *target.image_shape), generator=generator, dtype=torch.uint8)
+    shape = (batch, *target.image_shape)
+    return torch.randint(0, target.levels, shape, generator=generator, dtype=level_dtype(target.levels))
 
 
 def forward(target: Target, images: Tensor, conditions: Sequence[Tensor]) -> Tensor:
@@ -95,10 +98,44 @@ def forward(target: Target, images: Tensor, conditions: Sequence[Tensor]) -> Ten
 
 
 def trace(target: Target) -> Trace:
-    """Watches one forward pass, once masks and caches that are made on the way have settled."""
+    """The program of one forward pass."""
+    watched = watch(target, target.forward, partial(forward, target))
+    builder, shape = watched.builder, target.image_shape
+    builder.layer = "output"
+    params = Cells(watched.out.ids[0].reshape(-1, shape[0], shape[1] * shape[2]),
+                   watched.out.values[0].reshape(-1, shape[0], shape[1] * shape[2]))  # fmt: skip
+    draws = tuple(Draw(builder.gather(params[:, c])) for c in range(shape[0]))
+    return Trace(*without_dead_steps(watched.program(target, draws)), watched.eps)
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """One forward pass, written down. out: the cells of its result."""
+
+    builder: Builder
+    out: Cells
+    inputs: list[int]
+    conditions: list[int]
+    eps: float
+
+    def program(self, target: Target, draws: tuple[Draw, ...] = ()) -> Program:
+        """All steps, needed or not, and some that cannot be taken."""
+        return Program(
+            target.image_shape, target.levels, target.likelihood, tuple(self.builder.values), tuple(self.inputs),
+            tuple(self.conditions), tuple(self.builder.steps), draws, tuple(self.builder.notes),  # type: ignore[arg-type]
+            tuple(self.builder.scans),
+        )  # fmt: skip
+
+
+def watch(target: Target, call: Callable[..., Tensor], settle: Callable[[Tensor, Sequence[Tensor]], Tensor]) -> Watched:
+    """Watches one forward pass, once masks and caches that are made on the way have settled.
+
+    call(images, *conditions): what is watched, for two images. settle(images, conditions): the same before anybody
+    watches; raises GenfastError where the module itself fails.
+    """
     images = random_images(target, 0)
     with torch.no_grad():
-        first, second = (forward(target, images, target.conditions) for _ in range(2))
+        first, second = (settle(images, target.conditions) for _ in range(2))
         if differ(first, second) > 1e-5 * size_of(first):
             raise GenfastError(
                 "The module gives different outputs for the same input: take the randomness out of its forward pass "
@@ -121,25 +158,16 @@ def trace(target: Target) -> Trace:
             condition_values.append(value)
         try:
             with tracer.watching():
-                out = target.forward(images, *conditions)
+                out = call(images, *conditions)
         except GenfastError:
             raise
         except Exception as error:
             raise NotSupported(
                 f"Layer {tracer.where()} runs, but not while the compiler watches: {type(error).__name__}: {error}"
             ) from error
-    shape = target.image_shape
-    builder.layer = "output"
-    cells = tracer.shadow.cells(out)
-    params = Cells(cells.ids[0].reshape(-1, shape[0], shape[1] * shape[2]),
-                   cells.values[0].reshape(-1, shape[0], shape[1] * shape[2]))  # fmt: skip
-    draws = tuple(Draw(builder.gather(params[:, c])) for c in range(shape[0]))
-    program = Program(
-        shape, target.levels, target.likelihood, tuple(builder.values), tuple(inputs), tuple(condition_values),
-        tuple(builder.steps), draws, tuple(builder.notes), tuple(builder.scans),  # type: ignore[arg-type]
-    )  # fmt: skip
+        cells = tracer.shadow.cells(out)
     eps = max((torch.finfo(d).eps for d in tracer.dtypes | {out.dtype} if d.is_floating_point), default=0.0)
-    return Trace(*without_dead_steps(program), eps)
+    return Watched(builder, cells, inputs, condition_values, eps)
 
 
 def declare(value: int, like: Tensor) -> np.ndarray:

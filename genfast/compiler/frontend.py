@@ -272,7 +272,10 @@ class Tracer(TorchDispatchMode):
             yield self
 
     def _enter(self, module: nn.Module, inputs: Any) -> None:
-        self.stack.append((id(module), self.names.get(id(module), type(module).__name__)))
+        name = self.names.get(id(module))
+        if name is None:  # made in the forward pass
+            name = ".".join(filter(None, [self._running(), type(module).__name__]))
+        self.stack.append((id(module), name))
 
     def _leave(self, module: nn.Module, inputs: Any, outputs: Any) -> None:
         """Also forgets layers inside that an exception left, which the module caught."""

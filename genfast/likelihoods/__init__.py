@@ -1,11 +1,20 @@
 """Likelihoods: what the numbers at the end of a network say about the levels of an image."""
 
 from genfast.errors import GenfastError
-from genfast.likelihoods.base import Likelihood, bits_per_dim, check_images, check_layout, is_trusted, trusted
+from genfast.likelihoods.base import (
+    Likelihood,
+    bits_per_dim,
+    check_images,
+    check_layout,
+    is_trusted,
+    level_dtype,
+    trusted,
+)
 from genfast.likelihoods.bernoulli import Bernoulli
 from genfast.likelihoods.categorical import Categorical
 from genfast.likelihoods.discretized_logistic import DiscretizedLogistic
 from genfast.likelihoods.draw import check_draw_options, draw_levels
+from genfast.likelihoods.drawn import Drawn
 from genfast.likelihoods.gaussian import Gaussian
 from genfast.likelihoods.logistic_mixture import LogisticMixture
 
@@ -13,6 +22,7 @@ __all__ = [
     "Bernoulli",
     "Categorical",
     "DiscretizedLogistic",
+    "Drawn",
     "Gaussian",
     "Likelihood",
     "LogisticMixture",
@@ -22,6 +32,7 @@ __all__ = [
     "check_layout",
     "draw_levels",
     "is_trusted",
+    "level_dtype",
     "make_likelihood",
     "trusted",
 ]

@@ -12,9 +12,15 @@ import torch
 from torch import Tensor
 
 from genfast.errors import GenfastError
-from genfast.likelihoods.draw import draw_levels
+from genfast.likelihoods.draw import check_draw_options, draw_levels
 
 Number = TypeVar("Number", float, Tensor)
+MOST_LEVELS = 1 << 14  # of code maps, as the engines take them (kMaxLevels in kernels/categorical/cpu.h)
+
+
+def level_dtype(levels: int) -> torch.dtype:
+    """The dtype that images of so many levels have: uint8, or int64 where they do not fit."""
+    return torch.uint8 if levels <= 256 else torch.int64
 
 
 def bits_per_dim(nats: Number, image_shape: tuple[int, int, int]) -> Number:
@@ -76,19 +82,34 @@ class Likelihood(ABC):
     """
 
     name: ClassVar[str]
+    max_levels: ClassVar[int] = 256
     channels: int
     levels: int
 
     def __post_init__(self) -> None:
         if self.channels < 1:
             raise GenfastError(f"A likelihood needs at least one channel, not {self.channels}.")
-        if not 2 <= self.levels <= 256:
-            raise GenfastError(f"Images have 2 to 256 levels, not {self.levels}.")
+        if not 2 <= self.levels <= self.max_levels:
+            raise GenfastError(f"{self.name} images have 2 to {self.max_levels} levels, not {self.levels}.")
+
+    @property
+    def uniforms(self) -> int:
+        """How many uniforms a pixel takes: one for each sub-pixel."""
+        return self.channels
+
+    @property
+    def whole_pixels(self) -> bool:
+        """Whether the colours of a pixel are drawn together, from parameters that they share."""
+        return False
 
     @property
     @abstractmethod
     def param_channels(self) -> int:
         """How many channels the network's last layer must emit."""
+
+    def check_options(self, temperature: float, top_k: int | None, top_p: float | None) -> None:
+        """Raises GenfastError, in one sentence, for options of ``draw`` that mean nothing."""
+        check_draw_options(temperature, top_k, top_p)
 
     @abstractmethod
     def unpack(self, out: Tensor) -> Tensor:

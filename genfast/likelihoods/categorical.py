@@ -1,4 +1,4 @@
-"""Categorical: 2 to 256 levels per sub-pixel, one logit for each."""
+"""Categorical: 2 to 16384 levels per sub-pixel, one logit for each."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from genfast.errors import GenfastError
-from genfast.likelihoods.base import Likelihood
+from genfast.likelihoods.base import MOST_LEVELS, Likelihood
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Categorical(Likelihood):
     """
 
     name: ClassVar[str] = "categorical"
+    max_levels: ClassVar[int] = MOST_LEVELS  # code maps of a VQ-VAE are images too
 
     @property
     def param_channels(self) -> int:

@@ -1,5 +1,6 @@
 """Sampling: drawing and completing images, exactly, from uniforms that depend on the image's number alone."""
 
+from genfast.sampling.accelerated import AcceleratedSampler, accelerate
 from genfast.sampling.latent import LatentSampler
 from genfast.sampling.pictures import check_path, grid, save_images, shades
 from genfast.sampling.sampler import ENGINES, Sampler, compile_sampler
@@ -7,10 +8,12 @@ from genfast.sampling.task import CausalModel, Stats
 
 __all__ = [
     "ENGINES",
+    "AcceleratedSampler",
     "CausalModel",
     "LatentSampler",
     "Sampler",
     "Stats",
+    "accelerate",
     "check_path",
     "compile_sampler",
     "grid",

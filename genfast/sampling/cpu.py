@@ -15,6 +15,7 @@ from genfast.compiler.evaluate import condition_table
 from genfast.compiler.plan import Argument, Kernel, Plan, Slice
 from genfast.compiler.program import Constant, Copy, Linear, Lookup, Read, Reduce
 from genfast.errors import GenfastError
+from genfast.likelihoods import Drawn, Likelihood
 from genfast.sampling.request import Request
 
 Spec = dict[str, Any]
@@ -25,16 +26,19 @@ class CpuEngine:
     """Runs a plan on the CPU in float32. Made once for a plan; ``start`` makes a run over a batch.
 
     bfloat16: the factors of products are rounded to bfloat16; their sums, and all else, stay float32.
+    likelihood: needed if it is a function: it is called back for every pixel, by each thread with its own images.
     threads: split the batch; where there are more threads than images, they split the columns of each product.
     Results do not depend on it, to the bit. Raises GenfastError for a plan that makes no sense.
     """
 
-    def __init__(self, plan: Plan, threads: int | None = None, bfloat16: bool = False) -> None:
+    def __init__(
+        self, plan: Plan, threads: int | None = None, bfloat16: bool = False, likelihood: Likelihood | None = None
+    ) -> None:
         from genfast import _C
 
-        self.plan = plan
+        self.plan, self.function = plan, likelihood if isinstance(likelihood, Drawn) else None
         self.threads = threads if threads is not None else torch.get_num_threads()
-        self.engine = refusing(lambda: _C.Engine(specification(plan, bfloat16)))
+        self.engine = refusing(lambda: _C.Engine(specification(plan, bfloat16, self.function)))
 
     def start(self, request: Request, profile: bool = False, poison: bool = False) -> "CpuRun":
         """poison: caches start as NaN, so that a plan which reads what nothing wrote shows."""
@@ -66,9 +70,9 @@ class CpuRun:
         values = engine.plan.values
         self.run = refusing(
             lambda: engine.engine.start(
-                images=result(request.images, torch.uint8, n, channels, height, width),
+                images=result(request.images, torch.int32, n, channels, height, width),
                 known=request.known.to("cpu", torch.uint8).reshape(n, pixels).contiguous().numpy(),
-                uniforms=request.uniforms.to("cpu", torch.float64).reshape(n, channels, pixels).contiguous().numpy(),
+                uniforms=request.uniforms.to("cpu", torch.float64).flatten(2).contiguous().numpy(),
                 conditions=[
                     condition_array(condition, values[v].positions, values[v].channels)
                     for v, condition in zip(engine.plan.program.conditions, request.conditions, strict=True)
@@ -78,6 +82,7 @@ class CpuRun:
                 top_p=1.0 if request.top_p is None else float(request.top_p),
                 log_probs=result(request.log_probs, torch.float64, n, channels, pixels),
                 params=result(request.params, torch.float32, n, channels, pixels, engine.plan.draws[0].params.width),
+                sample=None if engine.function is None else levels_by(engine.function),
                 threads=engine.threads,
                 profile=profile,
                 poison=poison,
@@ -102,6 +107,18 @@ def refusing(call: Callable[[], T]) -> T:
         raise GenfastError(str(error)) from None
 
 
+def levels_by(likelihood: Drawn) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """A likelihood that is a function, as the extension calls it: arrays in, int32 levels [M, colours] out."""
+
+    def sample(params: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        given = torch.from_numpy(uniforms)
+        with torch.no_grad():
+            levels = likelihood.rows(torch.from_numpy(params), given if likelihood.whole_pixels else given[:, 0])
+        return np.ascontiguousarray(levels.to("cpu", torch.int32).reshape(len(params), -1).numpy())
+
+    return sample
+
+
 def condition_array(condition: Tensor, positions: int, channels: int) -> np.ndarray:
     """A condition as the cells of its value.  # float32 [n, positions, channels]"""
     cells = condition_table(condition)
@@ -110,7 +127,7 @@ def condition_array(condition: Tensor, positions: int, channels: int) -> np.ndar
     return np.ascontiguousarray(cells.detach().to("cpu", torch.float32).numpy())
 
 
-def specification(plan: Plan, bfloat16: bool = False) -> Spec:
+def specification(plan: Plan, bfloat16: bool = False, function: Drawn | None = None) -> Spec:
     """The plan as csrc/engine/binding.cpp reads it."""
     program = plan.program
     launches = np.stack([plan.launch_tick, plan.launch_kernel, plan.launch_begin, plan.launch_end], 1)
@@ -118,6 +135,8 @@ def specification(plan: Plan, bfloat16: bool = False) -> Spec:
         "image_shape": integers(program.image_shape),
         "levels": program.levels,
         "likelihood": program.likelihood,
+        "whole_pixels": function is not None and function.whole_pixels,
+        "uniforms": program.image_shape[0] if function is None else function.uniforms,
         "bfloat16": bfloat16,
         "ticks": plan.ticks,
         "values": [

@@ -83,26 +83,34 @@ class EagerRun:
         plan, request = self.engine.plan, self.request
         height, width = plan.program.image_shape[1:]
         y, x = divmod(p, width)
+        likelihood = self.engine.likelihood
         params = self._take(plan.draws[c].params, np.array([p]))[0]  # [B, levels], or [B, 1] for bernoulli
+        if request.params is not None:
+            request.params[:, c, p] = params.to(request.params.dtype)
         if plan.program.likelihood == "bernoulli":
             params = params[:, 0]
-        logits = self.engine.likelihood.level_logits(params)
         known = request.known[:, p]
-        drawn = request.images[:, c, y, x].long()
-        if not bool(known.all()):
-            fresh = self.engine.likelihood.draw(
-                params, request.uniforms[:, c, y, x], request.temperature, request.top_k, request.top_p
-            )
-            drawn = torch.where(known, drawn, fresh)
-        request.images[:, c, y, x] = drawn.to(torch.uint8)
+        if not likelihood.whole_pixels:
+            self._draw_levels((slice(None), c, y, x), params, known)
+        elif c == 0:  # all colours at a time; those after the first only become known to the network later
+            self._draw_levels((slice(None), slice(None), y, x), params[:, :, None], known[:, None])
         if request.log_probs is not None:
-            request.log_probs[:, c, p] = logits.double().log_softmax(1).gather(1, drawn[:, None])[:, 0]
-        if request.params is not None:
-            request.params[:, c, p] = params.reshape(len(params), -1).to(request.params.dtype)
+            levels = request.images[:, c, y, x].long()
+            logits = likelihood.level_logits(params).double()
+            request.log_probs[:, c, p] = logits.log_softmax(1).gather(1, levels[:, None])[:, 0]
         value = plan.program.inputs[c]
         slot = plan.slots[value][p]
         if slot >= 0:
-            self.cache[value][slot, :, 0] = drawn.to(self.engine.dtype)
+            self.cache[value][slot, :, 0] = request.images[:, c, y, x].to(self.engine.dtype)
+
+    def _draw_levels(self, place: tuple, params: Tensor, known: Tensor) -> None:
+        """Draws levels where they are not known, and puts them into the images."""
+        request = self.request
+        if bool(known.all()):
+            return
+        options = (request.temperature, request.top_k, request.top_p)
+        fresh = self.engine.likelihood.draw(params, request.uniforms[place], *options)
+        request.images[place] = torch.where(known, request.images[place], fresh.to(request.images.dtype))
 
     def _launch(self, kernel: Kernel, q: np.ndarray) -> None:
         """Positions q of a kernel; registers are [positions, B, width]."""

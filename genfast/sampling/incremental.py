@@ -2,7 +2,7 @@
 
 import dataclasses
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +17,16 @@ from genfast.compiler.evaluate import condition_table
 from genfast.compiler.plan import Plan
 from genfast.compiler.program import Lookup, Program
 from genfast.errors import GenfastError
-from genfast.likelihoods import Likelihood
+from genfast.likelihoods import Drawn, Likelihood, level_dtype
 from genfast.ops import backends
 from genfast.sampling.request import Engine, Request
 from genfast.sampling.task import CausalModel, Task, device_of, evaluation_mode
 
-Signature = tuple[torch.dtype, torch.Size] | None  # of a condition, without the batch
+Signature = tuple[tuple[torch.dtype, torch.Size], ...]  # of each condition, without the batch
 
 
-def signature(condition: Tensor | None) -> Signature:
-    return None if condition is None else (condition.dtype, condition.shape[1:])
+def signature(conditions: Sequence[Tensor]) -> Signature:
+    return tuple((c.dtype, c.shape[1:]) for c in conditions)
 
 
 def why_not(engine: str, model: CausalModel) -> str:
@@ -56,11 +56,11 @@ class Compiled:
 
 
 def compile_model(
-    model: CausalModel, engine: str, threads: int, condition: Tensor | None, precision: str = "float32"
+    model: CausalModel, engine: str, threads: int, conditions: Sequence[Tensor], precision: str = "float32"
 ) -> Compiled:
     """Raises NotCausal, NotSupported or GenfastError: see compiler.compile_module."""
     with evaluation_mode(model):
-        plan = schedule(compile_module(model_target(model, condition)))
+        plan = schedule(compile_module(model_target(model, *conditions)))
     return Compiled(plan, cost(plan), make_engine(model, engine, threads, plan, precision))
 
 
@@ -69,7 +69,7 @@ def make_engine(model: CausalModel, engine: str, threads: int, plan: Plan, preci
     if engine == "cpu":
         from genfast.sampling.cpu import CpuEngine
 
-        return CpuEngine(plan, threads, bfloat16)
+        return CpuEngine(plan, threads, bfloat16, model.likelihood)
     from genfast.sampling.eager import EagerEngine
 
     dtype = dtype_of(model)
@@ -79,16 +79,15 @@ def make_engine(model: CausalModel, engine: str, threads: int, plan: Plan, preci
 
 def request_of(task: Task) -> Request:
     """The same request as an engine takes it, sharing the images."""
-    conditions = () if task.condition is None else (task.condition,)
     return Request(
-        task.images, task.known.flatten(1), task.uniforms(), conditions, task.temperature, task.top_k, task.top_p
+        task.images, task.known.flatten(1), task.uniforms(), task.conditions, task.temperature, task.top_k, task.top_p
     )
 
 
-def rows(task: Task, compiled: Compiled, log_probs: Tensor) -> Iterator[int]:
-    """As the loops' ``rows``. log_probs: float64 [n, C, H * W], filled."""
+def rows(task: Task, compiled: Compiled, log_probs: Tensor | None) -> Iterator[int]:
+    """As the loops' ``rows``. log_probs: float64 [n, C, H * W], filled; None where the likelihood tells none."""
     n, height = len(task.images), task.images.shape[2]
-    check_labels(compiled.plan.program, task.condition)
+    check_labels(compiled.plan.program, task.conditions)
     request = dataclasses.replace(request_of(task), log_probs=log_probs)
     stats, price = task.stats, compiled.cost
     stats.steps += price.steps
@@ -121,20 +120,24 @@ def profile(task: Task, compiled: Compiled) -> dict[str, float]:
 
 
 def score(
-    compiled: Compiled, likelihood: Likelihood, images: Tensor, condition: Tensor | None, params: torch.dtype | None
-) -> tuple[Tensor, Tensor | None]:
-    """Of given images: (log_probs float64 [n, C, H * W], likelihood parameters [n, ..., C, H, W] if given a dtype)."""
-    check_labels(compiled.plan.program, condition)
+    compiled: Compiled, likelihood: Likelihood, images: Tensor, conditions: Sequence[Tensor], params: torch.dtype | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """Of given images: (log_probs float64 [n, C, H * W], likelihood parameters [n, ..., C, H, W] if given a dtype).
+
+    No log_probs for a likelihood that is a function: only it knows what the parameters mean.
+    """
+    check_labels(compiled.plan.program, conditions)
     n, channels, height, width = images.shape
-    log_probs = torch.empty(n, channels, height * width, dtype=torch.float64, device=images.device)
+    shape = (n, channels, height * width)
+    tells = not isinstance(likelihood, Drawn)
+    log_probs = torch.empty(shape, dtype=torch.float64, device=images.device) if tells else None
     wide = compiled.plan.program.draws[0].params.width
-    shape = (n, channels, height * width, wide)
-    out = None if params is None else torch.empty(shape, dtype=params, device=images.device)
+    out = None if params is None else torch.empty((*shape, wide), dtype=params, device=images.device)
     request = Request(
-        images.to(torch.uint8, copy=True),
+        images.to(level_dtype(likelihood.levels), copy=True),
         torch.ones(n, height * width, dtype=torch.bool, device=images.device),
-        torch.full((n, channels, height, width), 0.5, dtype=torch.float64, device=images.device),
-        () if condition is None else (condition,),
+        torch.full((n, likelihood.uniforms, height, width), 0.5, dtype=torch.float64, device=images.device),
+        tuple(conditions),
         log_probs=log_probs,
         params=out,
     )
@@ -146,14 +149,12 @@ def score(
     return log_probs, shaped[:, 0] if likelihood.name == "bernoulli" else shaped
 
 
-def check_labels(program: Program, condition: Tensor | None) -> None:
+def check_labels(program: Program, conditions: Sequence[Tensor]) -> None:
     """Raises GenfastError for a label that an embedding of the module has no row for, as the module itself would."""
     tables = [s for s in program.steps if isinstance(s, Lookup) and s.index.value in program.conditions]
-    if condition is None or not tables:
-        return
-    labels = condition_table(condition)  # [n, positions, channels]
     for step in tables:
         read = step.index
+        labels = condition_table(conditions[program.conditions.index(read.value)])  # [n, positions, channels]
         used = labels[:, read.at[read.at >= 0].astype(np.int64), read.start : read.start + read.width]
         low, high = int(used.min()), int(used.max())
         if low < 0 or high >= len(step.table):

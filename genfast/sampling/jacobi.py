@@ -22,11 +22,11 @@ from torch import Tensor
 
 from genfast.compiler.target import ask_model
 from genfast.errors import GenfastError
-from genfast.sampling.task import CausalModel, Options, Task, evaluating, finish, nothing_known, prepare
+from genfast.sampling.task import CausalModel, Options, Task, evaluating, finish, in_place, nothing_known, prepare
 
 
 def sample(model: CausalModel, n: int, **options: Unpack[Options]) -> Tensor:
-    """Draws n images: completes n images of which nothing is known.  # uint8 levels [n, C, H, W]"""
+    """Draws n images: completes n images of which nothing is known.  # levels [n, C, H, W]"""
     return complete(model, *nothing_known(model, n), **options)
 
 
@@ -37,7 +37,7 @@ def complete(model: CausalModel, images: Tensor, known: Tensor, **options: Unpac
     C * H * W + 1 passes, on any input. Raises GenfastError as naive.complete does, and for a model that turns out not
     to be causal: its images would depend on the guesses. (A look-ahead that changes no draw is not noticed.)
     """
-    return finish(prepare(model, images, known, **options), rows)
+    return in_place(model, finish(prepare(model, images, known, **options), rows))
 
 
 def rows(task: Task) -> Iterator[int]:
@@ -64,14 +64,14 @@ def rows(task: Task) -> Iterator[int]:
                 guess = images[active]
                 known_here = task.known[active].expand_as(guess)
                 kept = known_here | first_in_order(final[active], guess)
-                condition_here = None if task.condition is None else task.condition[active]
-                params = ask_model(model, guess, condition_here)
+                conditions_here = tuple(c[active] for c in task.conditions)
+                params = ask_model(model, guess, *conditions_here)
                 task.stats.count(len(active))
                 drawn = task.draw(params, uniforms[active])
 
                 moved = kept & ~known_here & (drawn != guess)
                 if moved.any():  # a tie within rounding, or a model that looks ahead
-                    require_causal(task, guess, params, condition_here, moved)
+                    require_causal(task, guess, params, conditions_here, moved)
                 drawn = torch.where(kept, guess, drawn)
 
                 # All that comes before the first change was right, so the change itself was drawn from the right
@@ -94,7 +94,7 @@ def first_in_order(count: Tensor, like: Tensor) -> Tensor:
     return flags.unflatten(1, (height, width, channels)).permute(0, 3, 1, 2)
 
 
-def require_causal(task: Task, guess: Tensor, params: Tensor, condition: Tensor | None, moved: Tensor) -> None:
+def require_causal(task: Task, guess: Tensor, params: Tensor, conditions: tuple[Tensor, ...], moved: Tensor) -> None:
     """Raises GenfastError if the output at each image's first moved sub-pixel changes with anything from there on.
 
     A final sub-pixel that is drawn differently the next time was either tied within rounding, or its parameters do not
@@ -108,7 +108,7 @@ def require_causal(task: Task, guess: Tensor, params: Tensor, condition: Tensor 
     changed = torch.where(first_in_order(count, guess), guess, torch.where(guess == 0, task.model.levels - 1, 0))
     c, pixel = place % channels, place // channels
     y, x = pixel // width, pixel % width
-    again = task.model(changed.to(guess.dtype), condition=condition)
+    again = ask_model(task.model, changed.to(guess.dtype), *conditions)
     before, after = (p[image, ..., c, y, x].reshape(len(image), -1).double() for p in (params, again))
     before, after = before.nan_to_num(neginf=0), after.nan_to_num(neginf=0)  # a level without probability
     tolerance = torch.finfo(params.dtype).eps ** 0.5 * (1 + before.abs().max())

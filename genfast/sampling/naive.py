@@ -10,11 +10,11 @@ import torch
 from torch import Tensor
 
 from genfast.compiler.target import ask_model
-from genfast.sampling.task import CausalModel, Options, Task, evaluating, finish, nothing_known, prepare
+from genfast.sampling.task import CausalModel, Options, Task, evaluating, finish, in_place, nothing_known, prepare
 
 
 def sample(model: CausalModel, n: int, **options: Unpack[Options]) -> Tensor:
-    """Draws n images: completes n images of which nothing is known.  # uint8 levels [n, C, H, W]
+    """Draws n images: completes n images of which nothing is known.  # levels [n, C, H, W]
 
     The options, and the errors, are those of ``complete``. Image k of a seed is the one with the number first + k.
     """
@@ -22,7 +22,7 @@ def sample(model: CausalModel, n: int, **options: Unpack[Options]) -> Tensor:
 
 
 def complete(model: CausalModel, images: Tensor, known: Tensor, **options: Unpack[Options]) -> Tensor:
-    """Draws the unknown pixels, each from its distribution given everything earlier.  # uint8 levels [n, C, H, W]
+    """Draws the unknown pixels, each from its distribution given everything earlier.  # levels [n, C, H, W]
 
     Known pixels come back untouched, and are seen by the pixels after them, never by those before (van den Oord et al.
     2016a, equation 1, in raster order).
@@ -39,23 +39,25 @@ def complete(model: CausalModel, images: Tensor, known: Tensor, **options: Unpac
     The model runs on its parameters' device, in evaluation mode, and gets its training flags back.
     Raises GenfastError for bad input, before any work, and for a network whose output is not finite.
     """
-    return finish(prepare(model, images, known, **options), rows)
+    return in_place(model, finish(prepare(model, images, known, **options), rows))
 
 
 def rows(task: Task) -> Iterator[int]:
     """The engine: one pass for every sub-pixel that is not known in all images."""
     model, images, uniforms = task.model, task.images, task.uniforms()
     n, channels, height, width = images.shape
+    whole = model.likelihood.whole_pixels
     with task.bar() as bar:
         for y in range(height):
             with evaluating(model):  # not around the yield: what the caller does between two rows is the caller's
                 for x in range(width):
-                    missing = ~task.known[:, 0, y, x]
-                    for c in range(channels):
+                    for c in [slice(None)] if whole else range(channels):  # of whole pixels all colours at a time
+                        missing = ~task.known[:, 0, y, x]
                         if missing.any():
-                            params = ask_model(model, images, task.condition)
+                            params = ask_model(model, images, *task.conditions)
                             drawn = task.draw(params[..., c, y, x], uniforms[:, c, y, x])
+                            missing = missing[:, None] if whole else missing
                             images[:, c, y, x] = torch.where(missing, drawn, images[:, c, y, x])
                             task.stats.count(n)
-                        bar.update()
+                        bar.update(channels if whole else 1)
             yield y

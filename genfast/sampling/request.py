@@ -8,9 +8,9 @@ from torch import Tensor
 
 @dataclass
 class Request:
-    """images: uint8 [n, C, H, W], read where known and written elsewhere. known: bool [n, H * W].
+    """images: levels [n, C, H, W] (uint8, or int64), read where known and written elsewhere. known: bool [n, H * W].
 
-    uniforms: float64 [n, C, H, W]. conditions: [n, ...] each.
+    uniforms: float64 [n, U, H, W], U the channels, or as many as the likelihood takes. conditions: [n, ...] each.
     log_probs: float64 [n, C, H * W] or None, filled with ln P of each sub-pixel, known ones too, in nats (without
     temperature, top_k and top_p). params: [n, C, H * W, width] or None, filled with the likelihood's parameters.
     """

@@ -11,23 +11,28 @@ from genfast.compiler.plan import Plan
 from genfast.compiler.program import Program, structure
 from genfast.compiler.target import ask_model
 from genfast.errors import GenfastError, NotSupported
-from genfast.likelihoods import check_images
+from genfast.likelihoods import Drawn, check_images
 from genfast.ops import backends
 from genfast.sampling import incremental, jacobi, naive
 from genfast.sampling.incremental import Compiled
 from genfast.sampling.task import (
     CausalModel,
+    Given,
     OnRow,
     Options,
     Rows,
     Stats,
-    check_condition,
+    check_conditions,
     check_model,
     device_of,
     evaluating,
     finish,
+    in_place,
     nothing_known,
+    order_of,
     prepare,
+    shape_of,
+    tensors_of,
 )
 
 LOOPS: dict[str, Rows] = {"naive": naive.rows, "jacobi": jacobi.rows}
@@ -42,7 +47,7 @@ def compile_sampler(
     engine: str = "auto",
     threads: int | None = None,
     precision: str = "float32",
-    condition: Tensor | None = None,
+    condition: Given = None,
 ) -> "Sampler":
     """A sampler for a causal model, exact: every engine draws the naive loop's images from the same seed.
 
@@ -60,6 +65,12 @@ def compile_sampler(
     that does not say what its images and its likelihood are.
     """
     check_model(model)
+    check_options(engine, threads, precision)
+    return Sampler(model, engine, threads or torch.get_num_threads(), condition, precision)
+
+
+def check_options(engine: str, threads: int | None, precision: str) -> None:
+    """Raises GenfastError, in one sentence, for an engine, threads or precision that there is not."""
     if engine != "auto" and engine not in ENGINES:
         raise GenfastError(f"Unknown engine {engine!r}: choose auto, {', '.join(ENGINES[:-1])} or {ENGINES[-1]}.")
     if precision not in PRECISIONS:
@@ -70,7 +81,6 @@ def compile_sampler(
         )
     if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
         raise GenfastError(f"threads must be a whole number, at least 1, not {threads!r}.")
-    return Sampler(model, engine, threads or torch.get_num_threads(), condition, precision)
 
 
 class Sampler:
@@ -93,7 +103,7 @@ class Sampler:
         model: CausalModel,
         engine: str,
         threads: int,
-        condition: Tensor | None = None,
+        condition: Given = None,
         precision: str = "float32",
     ) -> None:
         self.model = model
@@ -102,17 +112,18 @@ class Sampler:
         self.reason = ""
         self.last_log_prob: Tensor | None = None
         self._compiled: dict[incremental.Signature, Compiled] = {}  # by the kind of condition
-        self._examples: dict[incremental.Signature, Tensor | None] = {}
+        self._examples: dict[incremental.Signature, tuple[Tensor, ...]] = {}
         self._marks: list[tuple[int, int, float]] = []  # cheap to compare; where they differ, the fingerprint decides
         self._fingerprint: list[tuple[torch.Size, int]] = []
-        self.engine = self._choose(engine, condition if condition is not None else example_condition(model))
+        examples = tensors_of(model, condition)
+        self.engine = self._choose(engine, examples or example_conditions(model))
         self.stats = Stats(engine=self.engine)
 
     def __repr__(self) -> str:
         precision = "" if self.precision == "float32" else f", precision={self.precision!r}"
         return f"Sampler({type(self.model).__name__}, engine={self.engine!r}{precision})"
 
-    def _choose(self, engine: str, condition: Tensor | None) -> str:
+    def _choose(self, engine: str, conditions: tuple[Tensor, ...]) -> str:
         if engine in LOOPS:
             return engine
         wanted = "cpu" if engine == "auto" else engine
@@ -122,7 +133,7 @@ class Sampler:
         if not self.reason:
             self.engine = wanted
             try:
-                self._compile(condition)
+                self._compile(conditions)
                 return wanted
             except NotSupported as error:
                 if engine != "auto":
@@ -161,14 +172,14 @@ class Sampler:
         after = [structure(c.plan.program) for c in self._compiled.values()]
         return "replaced" if before == after else "recompiled"
 
-    def _compile(self, condition: Tensor | None) -> Compiled:
-        """The compiled model for this kind of condition, compiled again if the weights have changed."""
+    def _compile(self, conditions: tuple[Tensor, ...]) -> Compiled:
+        """The compiled model for this kind of conditions, compiled again if the weights have changed."""
         self._refresh()
-        check_values(self.model, condition)
-        key = incremental.signature(condition)
+        check_values(self.model, conditions)
+        key = incremental.signature(conditions)
         if key not in self._compiled:
-            self._compiled[key] = self._compile_anew(condition)
-            self._examples[key] = condition
+            self._compiled[key] = self._compile_anew(conditions)
+            self._examples[key] = conditions
         return self._compiled[key]
 
     def _refresh(self) -> None:
@@ -181,8 +192,8 @@ class Sampler:
             self._fingerprint = incremental.fingerprint(self.model)  # a model may mask its weights while it is compiled
         self._marks = incremental.marks(self.model)
 
-    def _compile_anew(self, condition: Tensor | None) -> Compiled:
-        return incremental.compile_model(self.model, self.engine, self.threads, condition, self.precision)
+    def _compile_anew(self, conditions: tuple[Tensor, ...]) -> Compiled:
+        return incremental.compile_model(self.model, self.engine, self.threads, conditions, self.precision)
 
     # ---- what users call ----
 
@@ -194,14 +205,15 @@ class Sampler:
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
-        condition: Tensor | None = None,
+        condition: Given = None,
         progress: bool = False,
         on_row: OnRow | None = None,
         batch_size: int | None = None,
     ) -> Tensor:
-        """Draws the images number first .. first + n - 1 of the seed.  # uint8 levels [n, C, H, W]
+        """Draws the images number first .. first + n - 1 of the seed.  # levels [n, C, H, W]
 
-        temperature, top_k, top_p: see Likelihood.draw. condition: [n, ...], handed to the model.
+        uint8, or int64 where there are more than 256 levels. temperature, top_k, top_p: see Likelihood.draw.
+        condition: [n, ...], handed to the model, or several of them.
         on_row: called after each finished row of a chunk with a copy of all n images; what is not drawn yet is zero.
 
         Raises GenfastError for bad input, before any work.
@@ -220,12 +232,12 @@ class Sampler:
         temperature: float = 1.0,
         top_k: int | None = None,
         top_p: float | None = None,
-        condition: Tensor | None = None,
+        condition: Given = None,
         progress: bool = False,
         on_row: OnRow | None = None,
         batch_size: int | None = None,
     ) -> Tensor:
-        """Draws the unknown pixels given everything earlier in raster order.  # uint8 levels [n, C, H, W]
+        """Draws the unknown pixels given everything earlier in raster order.  # levels [n, C, H, W]
 
         images: levels [n, C, H, W] (uint8 or int64). known: bool [H, W] or [n, 1, H, W]; known pixels come back
         untouched. The rest is as in ``sample``.
@@ -236,19 +248,19 @@ class Sampler:
         stats = Stats(engine=self.engine)
         whole = prepare(
             self.model, images, known, seed=seed, first=first, temperature=temperature, top_k=top_k, top_p=top_p,
-            condition=condition, progress=progress, stats=stats,
+            condition=condition, progress=progress, on_row=on_row, stats=stats,
         )  # fmt: skip
         out = whole.images
-        rows, log_probs = self._rows(whole.condition, out)
+        rows, log_probs = self._rows(whole.conditions, out)
         for i in range(0, len(out), size):
-            show = None if on_row is None else _show_all(out, slice(i, i + size), on_row)
+            show = None if whole.on_row is None else _show_all(out, slice(i, i + size), whole.on_row)
             finish(whole.part(i, i + size, show), partial(rows, i))
         self.stats = stats
         self.last_log_prob = None if log_probs is None else incremental.total(log_probs)
-        return out
+        return in_place(self.model, out)
 
     def stream(self, n: int, **options: Unpack[Options]) -> Iterator[Tensor]:
-        """As ``sample``, in one chunk, but gives each row as soon as it is drawn.  # H times uint8 [n, C, W]
+        """As ``sample``, in one chunk, but gives each row as soon as it is drawn.  # H times [n, C, W]
 
         ``torch.stack(list(sampler.stream(n)), 2)`` is ``sampler.sample(n)``. Stop reading to stop drawing.
         Raises GenfastError for bad input at the first row.
@@ -257,13 +269,17 @@ class Sampler:
         options["stats"] = stats = options.get("stats") or Stats(engine=self.engine)
         task = prepare(self.model, images, known, **options)
         watched = task.part(0, n, task.on_row or (lambda images: None))
-        rows, log_probs = self._rows(task.condition, task.images)
+        rows, log_probs = self._rows(task.conditions, task.images)
+        order, shown = order_of(self.model), 0
         for y in rows(0, watched):
-            yield task.images[:, :, y].clone()
+            done = y + 1 if order is None else order.rows_done(y)
+            for row in range(shown, done):
+                yield in_place(self.model, task.images)[:, :, row].clone()
+            shown = done
         self.stats = stats
         self.last_log_prob = None if log_probs is None else incremental.total(log_probs)
 
-    def log_prob(self, images: Tensor, condition: Tensor | None = None, batch_size: int | None = None) -> Tensor:
+    def log_prob(self, images: Tensor, condition: Given = None, batch_size: int | None = None) -> Tensor:
         """ln P(image), in nats per image, added up in float64.  # float64 [n], on the model's device
 
         Incremental engines compute it step by step, with the arithmetic of sampling; the loops in one forward pass.
@@ -271,12 +287,17 @@ class Sampler:
         """
         likelihood = self.model.likelihood
 
-        def forward(part: Tensor, given: Tensor | None) -> Tensor:
-            params = ask_model(self.model, part, given)
+        def forward(part: Tensor, *given: Tensor) -> Tensor:
+            params = ask_model(self.model, part, *given)
             return likelihood.log_prob_map(params, part).double().flatten(1).sum(1)
 
-        def stepwise(compiled: Compiled, part: Tensor, given: Tensor | None) -> Tensor:
-            return incremental.total(incremental.score(compiled, likelihood, part, given, None)[0])
+        def stepwise(compiled: Compiled, part: Tensor, *given: Tensor) -> Tensor:
+            log_probs = incremental.score(compiled, likelihood, part, given, None)[0]
+            if log_probs is not None:
+                return incremental.total(log_probs)
+            params = incremental.score(compiled, likelihood, part, given, incremental.dtype_of(self.model))[1]
+            assert params is not None
+            return incremental.total(likelihood.log_prob_map(params, part).double().flatten(2))
 
         nats = self._score(images, condition, batch_size, forward, stepwise)
         total = torch.cat([torch.zeros(0, dtype=torch.float64, device=device_of(self.model)), *nats])
@@ -286,27 +307,27 @@ class Sampler:
             )
         return total
 
-    def logits(self, images: Tensor, condition: Tensor | None = None, batch_size: int | None = None) -> Tensor:
+    def logits(self, images: Tensor, condition: Given = None, batch_size: int | None = None) -> Tensor:
         """The likelihood's parameters for whole images.  # [n, ..., C, H, W]
 
         Incremental engines compute them step by step, each when its pixel would be drawn; they equal the model's within
         rounding. Raises GenfastError for bad input, before any work, and for an empty batch.
         """
 
-        def stepwise(compiled: Compiled, part: Tensor, given: Tensor | None) -> Tensor:
+        def stepwise(compiled: Compiled, part: Tensor, *given: Tensor) -> Tensor:
             dtype = incremental.dtype_of(self.model)
             params = incremental.score(compiled, self.model.likelihood, part, given, dtype)[1]
             assert params is not None
             return params
 
         parts = self._score(
-            images, condition, batch_size, lambda part, given: ask_model(self.model, part, given), stepwise
+            images, condition, batch_size, lambda part, *given: ask_model(self.model, part, *given), stepwise
         )
         if not parts:
             raise GenfastError("There is no image to look at: the batch is empty.")
-        return torch.cat(parts)
+        return in_place(self.model, torch.cat(parts))
 
-    def profile(self, n: int, condition: Tensor | None = None) -> dict[str, float]:
+    def profile(self, n: int, condition: Given = None) -> dict[str, float]:
         """Where the cpu engine's time goes when it draws n images, in seconds added up over its threads.
 
         "gather" (taps copied together), "gemm" (matrix products), "body" (elementwise), "store", "draws". Raises
@@ -316,7 +337,7 @@ class Sampler:
             raise GenfastError(f"The {self.engine} engine does not measure itself; the cpu engine does.")
         images, known = nothing_known(self.model, n)
         task = prepare(self.model, images, known, condition=condition)
-        return incremental.profile(task, self._compile(task.condition))
+        return incremental.profile(task, self._compile(task.conditions))
 
     # ---- how ----
 
@@ -326,11 +347,15 @@ class Sampler:
         check_batch_size(batch_size)
         return batch_size
 
-    def _rows(self, condition: Tensor | None, images: Tensor) -> tuple[Callable[..., Iterator[int]], Tensor | None]:
+    def _rows(
+        self, conditions: tuple[Tensor, ...], images: Tensor
+    ) -> tuple[Callable[..., Iterator[int]], Tensor | None]:
         """(rows(i, task) for the chunk that starts at image i, where the log-probabilities of all images will be)."""
         if self.engine in LOOPS:
             return lambda i, task: LOOPS[self.engine](task), None
-        compiled = self._compile(condition)
+        compiled = self._compile(conditions)
+        if isinstance(self.model.likelihood, Drawn):
+            return lambda i, task: incremental.rows(task, compiled, None), None
         log_probs = torch.empty(len(images), images.shape[1], images[0, 0].numel(), dtype=torch.float64)
         log_probs = log_probs.to(images.device)
         return lambda i, task: incremental.rows(task, compiled, log_probs[i : i + len(task.images)]), log_probs
@@ -338,35 +363,37 @@ class Sampler:
     def _score(
         self,
         images: Tensor,
-        condition: Tensor | None,
+        condition: Given,
         batch_size: int | None,
-        forward: Callable[[Tensor, Tensor | None], Tensor],
-        stepwise: Callable[[Compiled, Tensor, Tensor | None], Tensor],
+        forward: Callable[..., Tensor],
+        stepwise: Callable[..., Tensor],
     ) -> list[Tensor]:
         """The result for every chunk of images, after a check of them all."""
         size = self._batch_size(batch_size)
-        check_images(images, tuple(self.model.image_shape), self.model.levels)
-        device = device_of(self.model)
-        images = images.to(device)
-        if condition is not None:
-            condition = check_condition(condition, len(images)).to(device)
-        function = forward if self.engine in LOOPS or not len(images) else partial(stepwise, self._compile(condition))
+        check_images(images, shape_of(self.model), self.model.levels)
+        device, order = device_of(self.model), order_of(self.model)
+        images = (images if order is None else order.into(images)).to(device)
+        conditions = tuple(c.to(device) for c in check_conditions(self.model, condition, len(images)))
+        function = forward if self.engine in LOOPS or not len(images) else partial(stepwise, self._compile(conditions))
         parts = []
         with evaluating(self.model):
             for i in range(0, len(images), size):
-                parts.append(function(images[i : i + size], None if condition is None else condition[i : i + size]))
+                parts.append(function(images[i : i + size], *(c[i : i + size] for c in conditions)))
         return parts
 
 
-def example_condition(model: CausalModel) -> Tensor | None:
-    """Conditions as a model of ours takes them, to compile with."""
+def example_conditions(model: CausalModel) -> tuple[Tensor, ...]:
+    """Conditions as a model takes them, to compile with: a model of ours, or one that has kept an example."""
+    examples: tuple[Tensor, ...] | None = getattr(model, "example_conditions", None)
+    if examples is not None:
+        return examples
     device = device_of(model)
     classes, width = getattr(model, "num_classes", None), getattr(model, "condition_dim", None)
     if classes is not None:
-        return torch.arange(2, device=device) % classes
+        return (torch.arange(2, device=device) % classes,)
     if width is not None:
-        return torch.linspace(-1, 1, 2 * width, device=device).reshape(2, width)
-    return None
+        return (torch.linspace(-1, 1, 2 * width, device=device).reshape(2, width),)
+    return ()
 
 
 def engine_table() -> list[tuple[str, str]]:
@@ -383,12 +410,13 @@ def engine_table() -> list[tuple[str, str]]:
     ]
 
 
-def check_values(model: CausalModel, condition: Tensor | None) -> None:
+def check_values(model: CausalModel, conditions: tuple[Tensor, ...]) -> None:
     """Lets a model of ours refuse a condition that it would refuse in a forward pass, which the engines do not make."""
     check = getattr(model, "encode_condition", None)
     if check is not None:
-        rows = 2 if condition is None else len(condition)
-        check(condition, torch.zeros(rows, 1, dtype=incremental.dtype_of(model), device=device_of(model)))
+        rows = len(conditions[0]) if conditions else 2
+        like = torch.zeros(rows, 1, dtype=incremental.dtype_of(model), device=device_of(model))
+        check(conditions[0] if conditions else None, like)
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -7,7 +7,7 @@ namespace {
 
 constexpr int kL = kLanes<double>;
 
-// A row of numbers for each level, with room to the end of the last vector.
+// A row of numbers for each level, with room to the end of the last vector. On the stack: only what is used of it costs anything.
 struct Row {
   alignas(64) double at[kMaxLevels + 8];
 };
@@ -117,8 +117,8 @@ bool categorical(const Categorical& g) {
     Row logits;
     double top;
     if (!read_logits(g, m, logits, &top)) return false;
-    uint8_t* level = g.level + m * g.level_row;
-    if (!known) *level = uint8_t(draw(g, logits, top, g.uniform[m * g.uniform_row]));
+    int32_t* level = g.level + m * g.level_row;
+    if (!known) *level = int32_t(draw(g, logits, top, g.uniform[m * g.uniform_row]));
     if (g.log_prob) g.log_prob[m * g.log_prob_row] = log_prob(logits, top, g.levels, *level);
   }
   return true;

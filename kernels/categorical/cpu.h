@@ -1,7 +1,7 @@
 // categorical on a CPU: draws a level from each row of logits, or takes the known one, and tells its log-probability.
 //
 //   logits     float [rows, levels] (bernoulli: [rows, 1], the logit of level 1), rows logits_row apart
-//   level      written where `known` is 0, read elsewhere; rows level_row bytes apart
+//   level      written where `known` is 0, read elsewhere; rows level_row apart
 //   known      null: none is
 //   uniform    in [0, 1), read where `known` is 0
 //   log_prob   null, or ln P(level) of the distribution without temperature, top_k and top_p
@@ -12,14 +12,14 @@
 
 namespace genfast {
 
-constexpr int64_t kMaxLevels = 256;
+constexpr int64_t kMaxLevels = 1 << 14;  // code maps of a VQ-VAE are images too
 
 struct Categorical {
   const float* logits;
   int64_t logits_row;
   int64_t rows, levels;
   bool bernoulli;
-  uint8_t* level;
+  int32_t* level;
   int64_t level_row;
   const uint8_t* known;
   int64_t known_row;

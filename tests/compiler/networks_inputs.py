@@ -140,7 +140,9 @@ class LogitsLast(Colours):
         return super().forward(x).permute(0, 2, 3, 1).unflatten(3, (3, 4)), None
 
 
-@pattern("colours blind to each other", shape=(2, 3, 3), levels=3)
+@pattern(
+    "colours blind to each other", shape=(2, 3, 3), levels=3, pick=lambda out, y, x, c: out[:, 3 * c : 3 * c + 3, y, x]
+)
 class Blind(nn.Module):
     """Every colour sees all earlier pixels, none of its own."""
 

@@ -117,6 +117,28 @@ def test_a_leak_between_colours(interleaved: bool, place: int) -> None:
     assert "channel B" in str(report)
 
 
+def test_a_leak_between_colours_among_layers_of_one_name() -> None:
+    """Activations that are made in the forward pass, or shared, do not take the blame of a convolution."""
+
+    class Nameless(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            sizes = (("A", 3, 9, 3), ("B", 9, 9, 1), ("B", 9, 9, 3), ("B", 9, 12, 1))
+            self.layers = nn.ModuleList(ColourConv(kind, False, *size) for kind, *size in sizes)
+
+        def forward(self, x: Tensor) -> Tensor:
+            for layer in self.layers[:-1]:
+                x = nn.ReLU()(layer(x) + 1)
+            return self.layers[-1](x)
+
+    for place in range(4):
+        torch.manual_seed(0)
+        module = Nameless().eval()
+        mask = module.layers[place].mask
+        mask[mask.shape[0] // 3, mask.shape[1] // 3 * 2, mask.shape[2] // 2, mask.shape[3] // 2] = 1
+        assert check_causality(module, (3, 4, 4), levels=4).layers == (f"layers.{place}",)
+
+
 def test_one_weight_too_many_is_found() -> None:
     for seed in range(6):
         module = stack(nn.ReLU(), DataMask("B", 6, 6, 3, padding=1), nn.ReLU(), DataMask("B", 6, 6, 3, padding=1))
@@ -280,16 +302,16 @@ def test_a_module_that_fails() -> None:
 def test_a_module_that_fails_only_while_watched_leaves_nothing_behind() -> None:
     calls = []
 
-    def third(x: Tensor) -> Tensor:
+    def fourth(x: Tensor) -> Tensor:  # of one that finds the layout, two that settle, and the one that is watched
         calls.append(1)
-        if len(calls) == 3:
+        if len(calls) == 4:
             raise KeyError("mine")
         return x
 
     hooks = (torch.nn.modules.module._global_forward_hooks, torch.nn.modules.module._global_forward_pre_hooks)
     before = [len(h) for h in hooks]
     with pytest.raises(NotSupported, match="Layer 1 runs, but not while the compiler watches: KeyError"):
-        compiled(stack(Mixer(third)))
+        compiled(stack(Mixer(fourth)))
     assert [len(h) for h in hooks] == before
     assert torch.backends.mha.get_fastpath_enabled()
     assert not torch.compiler.is_compiling()

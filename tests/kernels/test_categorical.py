@@ -13,7 +13,7 @@ _C = pytest.importorskip("genfast._C")
 
 
 def draw(logits: np.ndarray, uniforms: np.ndarray, **options: Any) -> tuple[np.ndarray, np.ndarray | None]:
-    levels = np.full(len(logits), 99, np.uint8)
+    levels = np.full(len(logits), 99, np.int32)
     nats = _C.categorical(logits, levels, np.zeros(len(logits), np.uint8), uniforms, **options)
     return levels, nats
 
@@ -58,7 +58,7 @@ def test_a_known_level_has_the_log_probability_of_a_drawn_one_to_the_bit() -> No
 
 def test_known_levels_are_kept() -> None:
     logits, uniforms = cases(5)
-    levels = np.full(len(logits), 4, np.uint8)
+    levels = np.full(len(logits), 4, np.int32)
     known = np.arange(len(logits), dtype=np.uint8) % 2
     _C.categorical(logits, levels, known, uniforms)
     assert (levels[known == 1] == 4).all()

@@ -102,10 +102,12 @@ def test_make_likelihood() -> None:
         make_likelihood("poisson", 1, 2)
     with pytest.raises(GenfastError, match="for 2 levels, not 4"):
         make_likelihood("bernoulli", 1, 4)
-    with pytest.raises(GenfastError, match="2 to 256 levels, not 257"):
-        make_likelihood("categorical", 1, 257)
-    with pytest.raises(GenfastError, match="2 to 256 levels, not 1"):
+    with pytest.raises(GenfastError, match="2 to 16384 levels, not 16385"):
+        make_likelihood("categorical", 1, 16385)
+    with pytest.raises(GenfastError, match="2 to 16384 levels, not 1"):
         make_likelihood("categorical", 1, 1)
+    with pytest.raises(GenfastError, match="2 to 256 levels, not 257"):
+        make_likelihood("discretized_logistic", 1, 257)
     with pytest.raises(GenfastError, match="at least one channel"):
         make_likelihood("categorical", 0, 4)
 

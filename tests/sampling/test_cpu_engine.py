@@ -495,7 +495,7 @@ def test_random_damage_to_the_tables_never_crashes() -> None:
 def run_raw(engine: Any, n: int = 3, **changes: Any) -> Any:
     shape = (n, 1, 5, 6)
     arguments: dict[str, Any] = {
-        "images": np.zeros(shape, np.uint8),
+        "images": np.zeros(shape, np.int32),
         "known": np.zeros((n, 30), np.uint8),
         "uniforms": np.full((n, 1, 30), 0.5),
         "conditions": [np.zeros((n, 1, 3), np.float32)],
@@ -508,11 +508,11 @@ def run_raw(engine: Any, n: int = 3, **changes: Any) -> Any:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"images": np.zeros((3, 1, 5, 7), np.uint8)},
+        {"images": np.zeros((3, 1, 5, 7), np.int32)},
         {"images": np.zeros((3, 1, 5, 6))},
         {"images": None},
-        {"images": np.zeros((3, 1, 6, 5), np.uint8).transpose(0, 1, 3, 2)},
-        {"images": np.zeros((2, 1, 5, 6), np.uint8)},
+        {"images": np.zeros((3, 1, 6, 5), np.int32).transpose(0, 1, 3, 2)},
+        {"images": np.zeros((2, 1, 5, 6), np.int32)},
         {"known": np.zeros((3, 29), np.uint8)},
         {"known": np.zeros((3, 30), bool)},
         {"uniforms": np.full((3, 1, 30), 1.0)},
@@ -535,7 +535,7 @@ def run_raw(engine: Any, n: int = 3, **changes: Any) -> Any:
         {"threads": 10**6},
         {"log_probs": np.zeros((3, 1, 29))},
         {"params": np.zeros((3, 1, 30, 2), np.float32)},
-        {"known": np.ones((3, 30), np.uint8), "images": np.full((3, 1, 5, 6), 2, np.uint8)},
+        {"known": np.ones((3, 30), np.uint8), "images": np.full((3, 1, 5, 6), 2, np.int32)},
     ],
     ids=lambda changes: "-".join(changes),
 )
@@ -547,7 +547,7 @@ def test_bad_requests_are_refused_in_one_sentence(changes: dict[str, Any]) -> No
 
 def test_results_must_be_writable() -> None:
     engine = _C.Engine(specification(schedule(CASES[0])))
-    images = np.zeros((3, 1, 5, 6), np.uint8)
+    images = np.zeros((3, 1, 5, 6), np.int32)
     images.flags.writeable = False
     with pytest.raises(ValueError, match="written"):
         run_raw(engine, images=images)
