@@ -64,8 +64,9 @@ class LogisticMixture(Logistics):
     def unpack(self, out: Tensor, images: Tensor | None = None) -> Tensor:
         """[B, param_channels, H, W] and levels [B, C, H, W] -> [B, rows, K, C, H, W], float32 or better.
 
-        Reads of the images only what is earlier than the colour at hand; one-channel images need not be given. Raises
-        GenfastError for other shapes, levels that are not there, or colour images that are missing.
+        Reads of the images only what is earlier than the colour at hand; one-channel images need not be given. Levels
+        may be floats, whole or not, for gradients. Raises GenfastError for other shapes, levels that are not there, or
+        colour images that are missing.
         """
         self._check_out(out)
         if self.channels == 1:
@@ -75,7 +76,7 @@ class LogisticMixture(Logistics):
                 "The parameters of green and blue depend on the levels before them: unpack(out, images) needs images."
             )
         else:
-            self._check_pixels(out, images)
+            self._check_pixels(out, images, images.is_floating_point())
         return self._unpack(out, images)
 
     def log_prob_pixels(self, out: Tensor, images: Tensor) -> Tensor:
@@ -167,8 +168,13 @@ class LogisticMixture(Logistics):
         assert total is not None
         return total
 
-    def _check_pixels(self, out: Tensor, images: Tensor) -> None:
-        check_images(images, (self.channels, *out.shape[2:]), self.levels)
+    def _check_pixels(self, out: Tensor, images: Tensor, floats: bool = False) -> None:
+        if not floats:
+            check_images(images, (self.channels, *out.shape[2:]), self.levels)
+        elif images.shape[1:] != (self.channels, *out.shape[2:]):
+            raise GenfastError(
+                f"Levels for outputs {list(out.shape)} must have {self.channels} channels, not {list(images.shape)}."
+            )
         if images.shape[0] != out.shape[0]:
             raise GenfastError(f"There are {out.shape[0]} sets of parameters for {images.shape[0]} images.")
 

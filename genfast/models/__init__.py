@@ -7,6 +7,7 @@ from genfast.models.coder import Coder, CoderConfig, Painter, PriorPainter, Reco
 from genfast.models.gan import GAN, GANConfig
 from genfast.models.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
 from genfast.models.pixelcnn import PixelCNN, PixelCNNConfig
+from genfast.models.pixelcnn_pp import PixelCNNPP, PixelCNNPPConfig
 from genfast.models.pixelrnn import PixelRNN, PixelRNNConfig
 from genfast.models.registry import MODELS, ModelEntry, build_model, config_from_dict, config_to_dict
 from genfast.models.vae import VAE, VAEConfig
@@ -32,6 +33,8 @@ __all__ = [
     "Painter",
     "PixelCNN",
     "PixelCNNConfig",
+    "PixelCNNPP",
+    "PixelCNNPPConfig",
     "PixelRNN",
     "PixelRNNConfig",
     "PriorPainter",
