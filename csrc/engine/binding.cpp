@@ -158,9 +158,14 @@ std::shared_ptr<const Program> parse(py::handle spec) {
   p->levels = get_as<int64_t>(spec, "levels");
   p->ticks = get_as<int64_t>(spec, "ticks");
   const auto likelihood = get_as<std::string>(spec, "likelihood");
-  if (likelihood != "bernoulli" && likelihood != "categorical")
+  if (likelihood != "bernoulli" && likelihood != "categorical" && likelihood != "logistic_mixture")
     throw Refusal("The engine cannot draw from \"" + likelihood + "\".");
   p->bernoulli = likelihood == "bernoulli";
+  if (likelihood == "logistic_mixture") {
+    p->components = get_as<int64_t>(spec, "components");
+    p->min_log_scale = get_as<double>(spec, "min_log_scale");
+    if (p->components < 1) throw Refusal("A logistic mixture needs at least one component.");
+  }
   p->bfloat16 = get_as<bool>(spec, "bfloat16");
   for (py::handle v : get_list(spec, "values")) {
     Value value;

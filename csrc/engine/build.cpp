@@ -57,6 +57,10 @@ class Builder {
     require(p_.H * p_.W < kMost / p_.C, "An image of ", p_.C, "x", p_.H, "x", p_.W, " is too large.");
     require(p_.levels >= 1 && p_.levels <= kMaxLevels, "The number of levels must be 1 to 256, not ", p_.levels, ".");
     require(!p_.bernoulli || p_.levels == 2, "The bernoulli likelihood has 2 levels, not ", p_.levels, ".");
+    require(p_.components >= 0 && p_.components <= kMaxComponents, "A mixture may have at most ", kMaxComponents,
+            " components, not ", p_.components, ".");
+    require(p_.levels >= 2 || !p_.components, "A logistic mixture has at least 2 levels.");
+    require(p_.components == 0 || p_.min_log_scale < HUGE_VAL, "The least log-scale of a logistic mixture is no number.");
     require(p_.ticks >= 0 && p_.ticks < kMost, "A plan cannot have ", p_.ticks, " ticks.");
   }
 

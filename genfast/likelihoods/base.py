@@ -90,6 +90,12 @@ class Likelihood(ABC):
     def param_channels(self) -> int:
         """How many channels the network's last layer must emit."""
 
+    @property
+    def param_shape(self) -> tuple[int, ...]:
+        """The dimensions of one sub-pixel's parameters: the dots of [B, ..., C, H, W]."""
+        each = self.param_channels // self.channels
+        return () if each == 1 else (each,)
+
     @abstractmethod
     def unpack(self, out: Tensor) -> Tensor:
         """The network's output [B, param_channels, H, W] as parameters [B, ..., C, H, W]; a view.

@@ -217,5 +217,5 @@ PRESETS = {
     "cifar10": PixelCNNPPConfig((3, 32, 32), levels=256, filters=160, resnets=5, components=10),
     "mnist": PixelCNNPPConfig((1, 28, 28), levels=256, filters=80, resnets=3, components=10),
     "small": PixelCNNPPConfig((1, 28, 28), levels=256, filters=32, resnets=2, components=5, dropout=0.0),
-    "digits": PixelCNNPPConfig((1, 8, 8), levels=17, filters=32, resnets=2, scales=2, components=5, dropout=0.2),
+    "digits": PixelCNNPPConfig((1, 8, 8), levels=17, filters=32, resnets=1, scales=2, components=5, dropout=0.1),
 }

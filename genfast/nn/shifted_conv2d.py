@@ -81,7 +81,8 @@ class ShiftedConv2d(nn.Module):
             out = F.conv_transpose2d(
                 x, self.weight().transpose(0, 1), self.bias, self.stride, output_padding=self.stride - 1
             )
-            return out[:, :, : size[0], self.left : self.left + size[1]]
+            left = 0 if self.right else self.left  # tap t of an input at X reaches stride X + t: the first is the pixel
+            return out[:, :, : size[0], left : left + size[1]]
         if (kh, kw) != (1, 1):
             x = F.pad(x, (self.left, kw - 1 - self.left, kh - 1, 0))
         return F.conv2d(x, self.weight(), self.bias, self.stride)

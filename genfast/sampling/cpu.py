@@ -15,6 +15,7 @@ from genfast.compiler.evaluate import condition_table
 from genfast.compiler.plan import Argument, Kernel, Plan, Slice
 from genfast.compiler.program import Constant, Copy, Linear, Lookup, Read, Reduce
 from genfast.errors import GenfastError
+from genfast.likelihoods import Likelihood, LogisticMixture
 from genfast.sampling.request import Request
 
 Spec = dict[str, Any]
@@ -25,16 +26,23 @@ class CpuEngine:
     """Runs a plan on the CPU in float32. Made once for a plan; ``start`` makes a run over a batch.
 
     bfloat16: the factors of products are rounded to bfloat16; their sums, and all else, stay float32.
+    likelihood: needed of a logistic mixture, whose least scale a plan does not say.
     threads: split the batch; where there are more threads than images, they split the columns of each product.
     Results do not depend on it, to the bit. Raises GenfastError for a plan that makes no sense.
     """
 
-    def __init__(self, plan: Plan, threads: int | None = None, bfloat16: bool = False) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        threads: int | None = None,
+        bfloat16: bool = False,
+        likelihood: Likelihood | None = None,
+    ) -> None:
         from genfast import _C
 
         self.plan = plan
         self.threads = threads if threads is not None else torch.get_num_threads()
-        self.engine = refusing(lambda: _C.Engine(specification(plan, bfloat16)))
+        self.engine = refusing(lambda: _C.Engine(specification(plan, bfloat16, likelihood)))
 
     def start(self, request: Request, profile: bool = False, poison: bool = False) -> "CpuRun":
         """poison: caches start as NaN, so that a plan which reads what nothing wrote shows."""
@@ -110,14 +118,18 @@ def condition_array(condition: Tensor, positions: int, channels: int) -> np.ndar
     return np.ascontiguousarray(cells.detach().to("cpu", torch.float32).numpy())
 
 
-def specification(plan: Plan, bfloat16: bool = False) -> Spec:
+def specification(plan: Plan, bfloat16: bool = False, likelihood: Likelihood | None = None) -> Spec:
     """The plan as csrc/engine/binding.cpp reads it."""
     program = plan.program
+    mixture = {}
+    if isinstance(likelihood, LogisticMixture):
+        mixture = {"components": likelihood.components, "min_log_scale": float(likelihood.min_log_scale)}
     launches = np.stack([plan.launch_tick, plan.launch_kernel, plan.launch_begin, plan.launch_end], 1)
     return {
         "image_shape": integers(program.image_shape),
         "levels": program.levels,
         "likelihood": program.likelihood,
+        **mixture,
         "bfloat16": bfloat16,
         "ticks": plan.ticks,
         "values": [

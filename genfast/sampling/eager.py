@@ -83,9 +83,8 @@ class EagerRun:
         plan, request = self.engine.plan, self.request
         height, width = plan.program.image_shape[1:]
         y, x = divmod(p, width)
-        params = self._take(plan.draws[c].params, np.array([p]))[0]  # [B, levels], or [B, 1] for bernoulli
-        if plan.program.likelihood == "bernoulli":
-            params = params[:, 0]
+        params = self._take(plan.draws[c].params, np.array([p]))[0]  # [B, width]
+        params = params.reshape(len(params), *self.engine.likelihood.param_shape)
         logits = self.engine.likelihood.level_logits(params)
         known = request.known[:, p]
         drawn = request.images[:, c, y, x].long()
