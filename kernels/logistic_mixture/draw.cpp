@@ -7,8 +7,8 @@ namespace genfast::GENFAST_ISA {
 namespace {
 
 constexpr int kL = kLanes<double>;
-constexpr double kLowestLogScale = -60;    // reference.py has the same three numbers
-constexpr double kColdest = 0x1p-40;       // temperature 0
+constexpr double kLowestLogScale = -60;  // as in reference.py
+constexpr double kColdest = 0x1p-40;     // in the place of temperature 0, as in genfast/likelihoods/discretized_logistic.py
 constexpr double kInfinity = __builtin_inf();
 
 // A number for each component, and to the end of the last vector what adds nothing.
@@ -58,6 +58,7 @@ class Pixel {
   double log_bin(const Mixture& mixture, int64_t level) const {
     const Doubles middle = splat(2 * double(level) - last_);
     Components bins;
+    bins.at[0] = 0;  // for the compiler, which does not see that there is a component
     for (int64_t k = 0; k < end_; k += kL) {
       const Bin<double> b = bin<false>(scale_, middle, load(mixture.means.at + k), load(mixture.log_scales.at + k));
       store(bins.at + k, load(mixture.log_weights.at + k) + b.exponent + log(b.ratio));
