@@ -166,12 +166,14 @@ class PixelCNNPP(ImageModel):
         for i, resnets in enumerate(self.down):
             if i > 0:
                 kept.append(self.smaller[i - 1](kept[-1]))
+            assert isinstance(resnets, nn.ModuleList)
             for pair in resnets:
                 kept.append(pair(kept[-1], condition))
         streams = kept.pop()
         for i, resnets in enumerate(self.up):
             if i > 0:
                 streams = self.larger[i - 1](streams, tuple(kept[-1][0].shape[2:]))
+            assert isinstance(resnets, nn.ModuleList)
             for pair in resnets:
                 streams = pair(streams, condition, kept.pop())
         out: Tensor = self.head(F.elu(streams[1]))
@@ -217,5 +219,5 @@ PRESETS = {
     "cifar10": PixelCNNPPConfig((3, 32, 32), levels=256, filters=160, resnets=5, components=10),
     "mnist": PixelCNNPPConfig((1, 28, 28), levels=256, filters=80, resnets=3, components=10),
     "small": PixelCNNPPConfig((1, 28, 28), levels=256, filters=32, resnets=2, components=5, dropout=0.0),
-    "digits": PixelCNNPPConfig((1, 8, 8), levels=17, filters=32, resnets=1, scales=2, components=5, dropout=0.1),
+    "digits": PixelCNNPPConfig((1, 8, 8), levels=17, filters=32, resnets=1, scales=2, components=5, dropout=0.2),
 }

@@ -9,8 +9,8 @@ from torch import Tensor
 from genfast.errors import GenfastError
 from genfast.models.pixelcnn_pp import PixelCNNPP, PixelCNNPPConfig
 
-# Their modules, as patterns, and ours. Their streams are called u and ul; a convolution, a transposed one and a 1x1 layer
-# (an nn.Linear) sit in wrappers with one member each. Numbers go where they were: {i} is the i-th group of the pattern.
+# Their modules, as patterns, and ours, where {i} is the i-th group of the pattern. Their streams are called u and ul; a
+# convolution, a transposed one and a 1x1 layer (an nn.Linear) sit in wrappers with one member each.
 STREAM = {"u": "vertical", "ul": "horizontal"}
 MODULES = {
     r"up_layers\.(\d+)\.(u|ul)_stream\.(\d+)\.(conv_input|conv_out)\.conv": "down.{0}.{2}.{1}.{3}",

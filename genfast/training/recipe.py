@@ -152,7 +152,7 @@ _RNN_SMALL = replace(_RNN_MNIST, max_steps=5000)
 _CIFAR_SMALL = TrainConfig(epochs=1, batch_size=8, learning_rate=1e-2, warmup_steps=100, ema=0.99, eval_images=200)
 _CIFAR = TrainConfig(epochs=30, batch_size=32, learning_rate=1e-3, warmup_steps=500)
 # Weight normalisation makes the scale of the weights harmless, so a PixelCNN++ takes a high rate too.
-_PP_DIGITS = replace(_DIGITS, epochs=25, learning_rate=4e-3)
+_PP_DIGITS = _GATED_DIGITS
 _PP_MNIST = replace(_MNIST, learning_rate=2e-3)
 _PP_SMALL = replace(_MNIST, max_steps=5000, learning_rate=3e-3)
 _PP_CIFAR = replace(_CIFAR, epochs=100, ema=0.9995)

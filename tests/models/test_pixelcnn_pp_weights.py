@@ -17,7 +17,7 @@ def twice(x: Tensor) -> Tensor:
 
 
 class Convolution(nn.Module):
-    """"conv" or "deconv" inside a wrapper. ``right``: the filter ends at the pixel's column too."""
+    """ "conv" or "deconv" inside a wrapper. ``right``: the filter ends at the pixel's column too."""
 
     def __init__(self, norm, inputs: int, outputs: int, size: tuple[int, int], right: bool, scale: str = "") -> None:
         super().__init__()
