@@ -29,11 +29,12 @@ class LogisticMixture(Logistics):
 
     A sub-pixel. Each colour is a draw of its own, in the order R, G, B, with the component summed out: what the earlier
     colours tell about it is in the shares. (Published code draws a component, then the three colours from it: the same
-    joint distribution, but then a colour alone has no probability, and images cannot be completed or scored colour by
-    colour as with every other likelihood.) As in every likelihood, its parameters are ``params[..., c, y, x]``:
-    [B, rows, K], the rows logit, mean given the earlier colours, log-scale, and for three channels what the earlier colours tell about the component:
-    (level, mean, log-scale) of red, then of green, the level -1 where that colour is not earlier. ``unpack`` lays them
-    out, for which it must know the levels of three-channel images; log_prob_map and draw take them from there.
+    joint distribution once each colour is rounded before the next, but then a colour alone has no probability, and
+    images cannot be completed or scored colour by colour as with every other likelihood.) As in every likelihood, its
+    parameters are ``params[..., c, y, x]``: [B, rows, K], the rows logit, mean given the earlier colours, log-scale,
+    and for three channels what the earlier colours tell about the component: (level, mean, log-scale) of red, then of
+    green, the level -1 where that colour is not earlier. ``unpack`` lays them out, for which it must know the levels of
+    three-channel images; log_prob_map and draw take them from there.
     P(g | r) then weighs component k by pi_k P_k(r), so the product over the colours is P(pixel).
 
     Draws invert the distribution function of the levels: what published code does by rounding a continuous sample to
