@@ -355,6 +355,8 @@ class _Run:
 
     def _initialize(self) -> None:
         """Let the model look at the first images before its first step. Every process looks at the same ones."""
+        if type(self.model).initialize is Model.initialize:  # it has no use for them
+            return
         first = self.order.batch(0)[:INITIAL_IMAGES]
         images = self._moved(self.data.batch(first, seed=self.config.seed, epoch=0))
         labels = labels_of(self.model, self.data, first)
