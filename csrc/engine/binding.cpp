@@ -159,12 +159,17 @@ std::shared_ptr<const Program> parse(py::handle spec) {
   p->levels = get_as<int64_t>(spec, "levels");
   p->ticks = get_as<int64_t>(spec, "ticks");
   const auto likelihood = get_as<std::string>(spec, "likelihood");
-  if (likelihood != "bernoulli" && likelihood != "categorical" && likelihood != "function")
+  if (likelihood != "bernoulli" && likelihood != "categorical" && likelihood != "logistic_mixture" && likelihood != "function")
     throw Refusal("The engine cannot draw from \"" + likelihood + "\".");
   p->bernoulli = likelihood == "bernoulli";
   p->function = likelihood == "function";
   p->whole = get_as<bool>(spec, "whole_pixels");
   p->uniforms = get_as<int64_t>(spec, "uniforms");
+  if (likelihood == "logistic_mixture") {
+    p->components = get_as<int64_t>(spec, "components");
+    p->min_log_scale = get_as<double>(spec, "min_log_scale");
+    if (p->components < 1) throw Refusal("A logistic mixture needs at least one component.");
+  }
   p->bfloat16 = get_as<bool>(spec, "bfloat16");
   for (py::handle v : get_list(spec, "values")) {
     Value value;
@@ -376,6 +381,25 @@ py::object categorical(py::object logits, py::object levels, py::object known, p
   return drawn ? py::object(log_prob) : py::none();
 }
 
+// As categorical, of params [M, 3 colours, K].
+py::object draw_logistic_mixture(py::object params, py::object levels, py::object known, py::object uniforms, int64_t count,
+                                 double min_log_scale, double temperature, int64_t top_k, double top_p) {
+  const auto p = array<float>(params, "params", {-1, -1, -1});
+  const int64_t rows = p.shape(0), colours = p.shape(1) / 3, components = p.shape(2);
+  if (count < 2 || count > kMaxLevels || colours < 1 || p.shape(1) % 3 || components < 1 || components > kMaxComponents)
+    throw Refusal("params do not fit.");
+  auto level = array<int32_t>(levels, "levels", {rows});
+  const auto is_known = array<uint8_t>(known, "known", {rows});
+  for (int64_t m = 0; m < rows; m++)
+    if (is_known.at(m) && (level.at(m) < 0 || level.at(m) >= count)) throw Refusal("A known level is too large.");
+  const auto u = array<double>(uniforms, "uniforms", {rows});
+  py::array_t<double> log_prob(rows);
+  const Categorical asked = {p.data(), 3 * colours * components, rows, count, false, level.mutable_data(), 1, is_known.data(), 1,
+                             u.data(), 1, log_prob.mutable_data(), 1, temperature, top_k, top_p};
+  const bool drawn = cpu_kernels().draw_logistic_mixture({asked, components, colours, min_log_scale});
+  return drawn ? py::object(log_prob) : py::none();
+}
+
 // x [M, K] times w [K, N], both rounded to bfloat16.
 py::array_t<float> bfloat16_product(py::object x, py::object w) {
   const auto a = array<float>(x, "x", {-1, -1});
@@ -429,6 +453,9 @@ void bind(py::module_& m) {
   m.def("categorical", &categorical, py::arg("logits"), py::arg("levels"), py::arg("known"), py::arg("uniforms"),
         py::arg("bernoulli") = false, py::arg("temperature") = 1.0, py::arg("top_k") = 0, py::arg("top_p") = 1.0,
         "kernels/categorical on arrays.");
+  m.def("draw_logistic_mixture", &draw_logistic_mixture, py::arg("params"), py::arg("levels"), py::arg("known"),
+        py::arg("uniforms"), py::arg("count") = 256, py::arg("min_log_scale") = -7.0, py::arg("temperature") = 1.0,
+        py::arg("top_k") = 0, py::arg("top_p") = 1.0, "kernels/logistic_mixture/draw.h on arrays.");
   m.def("bfloat16_product", &bfloat16_product, py::arg("x"), py::arg("w"),
         "kernels/tap_gemm on float32 arrays [M, K] and [K, N], both rounded to bfloat16.");
   m.def("exp_doubles", &exp_doubles, "exp as kernels/categorical computes it.");

@@ -60,6 +60,10 @@ class Builder {
             "A pixel cannot take ", p_.uniforms, " uniforms.");
     require(!p_.whole || p_.function, "Only a function draws whole pixels.");
     require(!p_.bernoulli || p_.levels == 2, "The bernoulli likelihood has 2 levels, not ", p_.levels, ".");
+    require(p_.components >= 0 && p_.components <= kMaxComponents, "A mixture may have at most ", kMaxComponents,
+            " components, not ", p_.components, ".");
+    require(p_.levels >= 2 || !p_.components, "A logistic mixture has at least 2 levels.");
+    require(p_.components == 0 || p_.min_log_scale < HUGE_VAL, "The least log-scale of a logistic mixture is no number.");
     require(p_.ticks >= 0 && p_.ticks < kMost, "A plan cannot have ", p_.ticks, " ticks.");
   }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "categorical/cpu.h"
+#include "logistic_mixture/draw.h"
 #include "pointwise/cpu.h"
 #include "reduce/cpu.h"
 #include "support/isa.h"
@@ -17,6 +18,7 @@ struct CpuKernels {
   void (*pointwise)(PointwiseOp, const PointwiseArg*, const PointwiseOut&, int64_t, int64_t, int64_t);
   void (*reduce)(ReduceKind, const float*, int64_t, float*, int64_t, int64_t, int64_t, float);
   bool (*categorical)(const Categorical&);
+  bool (*draw_logistic_mixture)(const LogisticMixtureDraw&);
   void (*exp_doubles)(const double*, double*, int64_t);
 };
 
@@ -24,7 +26,7 @@ inline const CpuKernels& cpu_kernels() {
 #define GENFAST_CPU_KERNELS(ISA, PAIRS)                                                                                  \
   CpuKernels {                                                                                                           \
     int64_t(ISA::panel_bytes / sizeof(float)), ISA::tap_gemm, PAIRS::tap_gemm, PAIRS::narrow, ISA::pointwise, ISA::reduce, \
-        ISA::categorical, ISA::exp_doubles                                                                               \
+        ISA::categorical, ISA::draw_logistic_mixture, ISA::exp_doubles                                                                               \
   }
 #if defined(__x86_64__)
   static const CpuKernels kernels = isa() == Isa::kAmxBf16      ? GENFAST_CPU_KERNELS(avx512, amx_bf16)

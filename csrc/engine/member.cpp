@@ -107,23 +107,25 @@ void Member::draw_sub_pixel(SubPixel at, int64_t image, int64_t images) {
   const float* params = team_.cache(read.value, read.slot_table[at.pixel], image) + read.start;
   const int64_t params_row = p_.values[read.value].channels;
   if (p_.function) draw_by_function(at, image, images, params, params_row);
-  const bool drawn = p_.function ||
-                     cpu_.categorical({.logits = params,
-                                       .logits_row = params_row,
-                                       .rows = images,
-                                       .levels = p_.levels,
-                                       .bernoulli = p_.bernoulli,
-                                       .level = r.images + place,
-                                       .level_row = row,
-                                       .known = r.known + b * pixels + at.pixel,
-                                       .known_row = pixels,
-                                       .uniform = r.uniforms + place,
-                                       .uniform_row = row,
-                                       .log_prob = r.log_probs ? r.log_probs + place : nullptr,
-                                       .log_prob_row = row,
-                                       .temperature = r.temperature,
-                                       .top_k = r.top_k,
-                                       .top_p = r.top_p});
+  const Categorical asked = {.logits = params,
+                             .logits_row = params_row,
+                             .rows = images,
+                             .levels = p_.levels,
+                             .bernoulli = p_.bernoulli,
+                             .level = r.images + place,
+                             .level_row = row,
+                             .known = r.known + b * pixels + at.pixel,
+                             .known_row = pixels,
+                             .uniform = r.uniforms + place,
+                             .uniform_row = row,
+                             .log_prob = r.log_probs ? r.log_probs + place : nullptr,
+                             .log_prob_row = row,
+                             .temperature = r.temperature,
+                             .top_k = r.top_k,
+                             .top_p = r.top_p};
+  const bool drawn = p_.function     ? true
+                     : p_.components ? cpu_.draw_logistic_mixture({asked, p_.components, p_.C, p_.min_log_scale})
+                                     : cpu_.categorical(asked);
   if (!drawn)
     throw Refusal(
         "The network's output is not a distribution: it holds NaN or infinity; "

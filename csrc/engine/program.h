@@ -139,6 +139,8 @@ struct Program {
   bool function = false;  // the likelihood is somebody's function, which the request brings
   bool whole = false;     // of a function: it draws the colours of a pixel together
   int64_t uniforms = 0;   // that a pixel takes: C, or as many as the function wants
+  int64_t components = 0;     // of a logistic mixture, which has 3 C numbers for each; 0: the likelihood is no such mixture
+  double min_log_scale = 0;
   bool bfloat16 = false;  // factors of products are rounded to it; sums, and all else, are float
   std::vector<Value> values;
   std::vector<int32_t> inputs, conditions;
@@ -163,7 +165,9 @@ struct Program {
   bool streams = false;            // a tick's weights push everything else out of the caches: what comes next is fetched ahead
   std::vector<int64_t> next_product;  // [launches + 1]: the first launch from this one on that is of a product
 
-  int64_t params() const { return function ? draws[0].width : bernoulli ? 1 : levels; }
+  int64_t params() const {
+    return function ? draws[0].width : components ? 3 * C * components : bernoulli ? 1 : levels;
+  }
   // Floats of cache for n images, each value on cache lines of its own.
   int64_t cache_floats(int64_t n) const {
     int64_t total = 0;

@@ -36,6 +36,8 @@ class Algebra:
 
 
 def elu(e: Algebra, x: Number, alpha: float = 1, scale: float = 1, input_scale: float = 1) -> Cells:
+    if alpha == scale == input_scale == 1:
+        return e.elu(x)
     low = e.mul(e.expm1(e.mul(e.negative_part(x), input_scale)), alpha * scale)
     return e.add(e.mul(e.relu(x), scale), low)
 

@@ -23,8 +23,9 @@ Table = np.ndarray  # int32 [Q]
 
 # Elementwise operations, and how many arguments each takes: all that the engines know. The front end writes every other
 # elementwise operator in terms of these. Truth values are 1 and 0; comparisons give them, "where" takes any number that
-# is not 0 for true. "round" rounds halves to even; "remainder" has the sign of the divisor; "softplus" is ln(1 + e^x).
-_UNARY = "neg abs exp expm1 log log1p sqrt rsqrt reciprocal tanh sigmoid relu softplus sin cos erf sign floor ceil"
+# is not 0 for true. "round" rounds halves to even; "remainder" has the sign of the divisor; "softplus" is
+# ln(1 + e^x); "elu" is x or, below 0, e^x - 1.
+_UNARY = "neg abs exp expm1 log log1p sqrt rsqrt reciprocal tanh sigmoid relu elu softplus sin cos erf sign floor ceil"
 _BINARY = "add sub mul div pow maximum minimum remainder eq ne lt le gt ge"
 OPS: dict[str, int] = {
     **dict.fromkeys((_UNARY + " round trunc logical_not isnan").split(), 1),

@@ -21,6 +21,7 @@ SCALAR: dict[str, Callable[..., Any]] = {
     "tanh": np.tanh,
     "sigmoid": lambda x: np.exp(-np.logaddexp(0, -x)),
     "relu": lambda x: np.maximum(x, 0),
+    "elu": lambda x: np.where(x > 0, x, np.expm1(np.minimum(x, 0))),
     "softplus": lambda x: np.logaddexp(x, 0),
     "sin": np.sin,
     "cos": np.cos,

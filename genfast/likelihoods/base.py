@@ -111,6 +111,12 @@ class Likelihood(ABC):
         """Raises GenfastError, in one sentence, for options of ``draw`` that mean nothing."""
         check_draw_options(temperature, top_k, top_p)
 
+    @property
+    def param_shape(self) -> tuple[int, ...]:
+        """The dimensions of one sub-pixel's parameters: the dots of [B, ..., C, H, W]."""
+        each = self.param_channels // self.channels
+        return () if each == 1 else (each,)
+
     @abstractmethod
     def unpack(self, out: Tensor) -> Tensor:
         """The network's output [B, param_channels, H, W] as parameters [B, ..., C, H, W]; a view.

@@ -12,14 +12,15 @@ from genfast import ops
 from genfast.errors import GenfastError
 from genfast.kernels.logistic_mixture.reference import LOWEST_LOG_SCALE, bin_log_prob
 from genfast.likelihoods.base import Likelihood
-from genfast.likelihoods.draw import check_draw_options, check_finite, draw_levels
+from genfast.likelihoods.draw import check_draw_options, check_finite, check_uniforms, draw_levels
 
 # Temperature 0 is the limit of small ones, at which float64 still tells all levels apart.
 COLDEST = 2.0**-40
 
 
 class Logistics(Likelihood):
-    """What likelihoods made of logistics share: a least log-scale, and a temperature that keeps logistics logistic."""
+    """What likelihoods made of logistics share: a least log-scale, a temperature that keeps logistics logistic, and a
+    distribution function in closed form, which draws invert by halving: 8 looks at it for 256 levels."""
 
     min_log_scale: float
 
@@ -44,12 +45,48 @@ class Logistics(Likelihood):
         the limit of small ones: the level nearest to the mean (of a mixture's heaviest component)."""
         check_draw_options(temperature, top_k, top_p)
         check_finite(params)
+        if temperature > 0 and top_k is None and top_p is None:
+            return self._invert(params, uniforms, temperature)
         logits = self._level_logits(params, temperature or COLDEST)
         return draw_levels(logits, uniforms, 1.0 if temperature else 0.0, top_k, top_p)
 
     @abstractmethod
+    def _logistics(self, params: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+        """ln of each logistic's share, its mean in half bins and its log-scale.  # float64 [B, K, (rest)] each"""
+
     def _level_logits(self, params: Tensor, temperature: float) -> Tensor:
         """``level_logits`` at a temperature above 0."""
+        log_shares, places, log_scales = self._logistics(params, temperature)
+        levels = every_level(self.levels, places[:, :1])
+        total = None
+        for k in range(places.shape[1]):  # one after the other: all at once would hold K times as much
+            one = slice(k, k + 1)
+            bins = bin_log_prob(levels, places[:, one], log_scales[:, one], self.levels, -math.inf)
+            bins = log_shares[:, one] + bins
+            total = bins if total is None else torch.logaddexp(total, bins)
+        assert total is not None
+        return total
+
+    def _invert(self, params: Tensor, uniforms: Tensor, temperature: float) -> Tensor:
+        """The smallest level l with u < F(l), F = sum over k of share_k sigmoid((edge(l) - mean_k) / s_k)."""
+        log_shares, places, log_scales = self._logistics(params, temperature)
+        if uniforms.shape != places[:, 0].shape:
+            raise GenfastError(
+                f"Each draw needs its own uniform: these parameters want {list(places[:, 0].shape)}, not "
+                f"{list(uniforms.shape)}."
+            )
+        check_uniforms(uniforms)
+        shares = log_shares.exp()
+        inverse = torch.exp(-log_scales.clamp(min=LOWEST_LOG_SCALE)) / (self.levels - 1)
+        target = uniforms.to(shares) * shares.sum(1)
+        low = torch.zeros_like(target, dtype=torch.int64)
+        high = torch.full_like(low, self.levels - 1)  # at which F is 1
+        for _ in range((self.levels - 1).bit_length()):
+            middle = (low + high) // 2
+            edge = (2 * middle + 1 - (self.levels - 1)).to(places)[:, None]
+            passed = (target < (shares * torch.sigmoid((edge - places) * inverse)).sum(1)) | (low == high)
+            low, high = torch.where(passed, low, middle + 1), torch.where(passed, middle, high)
+        return low
 
     def _tempered(self, log_scales: Tensor, temperature: float) -> Tensor:
         """ln(temperature * scale), the scale raised to its least value before.  # float64"""
@@ -87,13 +124,10 @@ class DiscretizedLogistic(Logistics):
             params.flatten(1, 2), images.to(torch.uint8), levels=self.levels, min_log_scale=self.min_log_scale
         )
 
-    def _level_logits(self, params: Tensor, temperature: float) -> Tensor:
+    def _logistics(self, params: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
         self._check_params(params)
         means, log_scales = params.double().unsqueeze(1).unbind(2)  # [B, 1, ...]
-        log_scales = self._tempered(log_scales, temperature)
-        return bin_log_prob(
-            every_level(self.levels, means), means * (self.levels - 1), log_scales, self.levels, -math.inf
-        )
+        return torch.zeros_like(means), means * (self.levels - 1), self._tempered(log_scales, temperature)
 
     def _check_params(self, params: Tensor) -> None:
         if params.ndim < 2 or params.shape[1] != 2:

@@ -36,6 +36,12 @@ def check_finite(params: Tensor) -> None:
         )
 
 
+def check_uniforms(uniforms: Tensor) -> None:
+    """Raises GenfastError for a uniform outside [0, 1)."""
+    if not bool(((uniforms >= 0) & (uniforms < 1)).all()):
+        raise GenfastError("Uniforms must lie in [0, 1).")
+
+
 def draw_levels(
     logits: Tensor,
     uniforms: Tensor,
@@ -60,8 +66,7 @@ def draw_levels(
             f"Each draw needs its own uniform: logits {list(logits.shape)} want uniforms "
             f"{list(logits.shape[:1] + logits.shape[2:])}, not {list(uniforms.shape)}."
         )
-    if not bool(((uniforms >= 0) & (uniforms < 1)).all()):
-        raise GenfastError("Uniforms must lie in [0, 1).")
+    check_uniforms(uniforms)
 
     out = torch.empty(uniforms.shape, dtype=torch.int64, device=logits.device)
     per_image = max(1, logits[:1].numel())

@@ -53,6 +53,10 @@ class Drawn(Likelihood):
     def param_channels(self) -> int:
         raise GenfastError("What a function draws from is known to the network and the function alone.")
 
+    @property
+    def param_shape(self) -> tuple[int, ...]:
+        return (-1,)  # [B, K, C, H, W], whatever K is
+
     def unpack(self, out: Tensor) -> Tensor:
         """[B, K, H, W] -> [B, K, C, H, W], the same for every colour of a whole pixel."""
         if out.ndim != 4 or not self.whole_pixels:

@@ -12,7 +12,7 @@ from genfast import ops
 from genfast.errors import GenfastError
 from genfast.kernels.logistic_mixture.reference import bin_log_prob, mixture, wide
 from genfast.likelihoods.base import check_images
-from genfast.likelihoods.discretized_logistic import Logistics, every_level
+from genfast.likelihoods.discretized_logistic import Logistics
 
 NOT_DRAWN = -1  # in the place of a level: this colour is not among the earlier ones
 
@@ -27,10 +27,14 @@ class LogisticMixture(Logistics):
     models (``genfast.ops.logistic_mixture`` states it), and reads no colour of the pixel itself. ``log_prob_pixels``
     trains on that, in one fused operator, and ``draw_pixels`` samples from it, colour by colour.
 
-    A sub-pixel. As in every likelihood, its parameters are ``params[..., c, y, x]``: [B, rows, K], the rows logit, mean
-    given the earlier colours, log-scale, and for three channels what the earlier colours tell about the component:
-    (level, mean, log-scale) of red, then of green, the level -1 where that colour is not earlier. ``unpack`` lays them
-    out, for which it must know the levels of three-channel images; log_prob_map and draw take them from there.
+    A sub-pixel. Each colour is a draw of its own, in the order R, G, B, with the component summed out: what the earlier
+    colours tell about it is in the shares. (Published code draws a component, then the three colours from it: the same
+    joint distribution once each colour is rounded before the next, but then a colour alone has no probability, and
+    images cannot be completed or scored colour by colour as with every other likelihood.) As in every likelihood, its
+    parameters are ``params[..., c, y, x]``: [B, rows, K], the rows logit, mean given the earlier colours, log-scale,
+    and for three channels what the earlier colours tell about the component: (level, mean, log-scale) of red, then of
+    green, the level -1 where that colour is not earlier. ``unpack`` lays them out, for which it must know the levels of
+    three-channel images; log_prob_map and draw take them from there.
     P(g | r) then weighs component k by pi_k P_k(r), so the product over the colours is P(pixel).
 
     Draws invert the distribution function of the levels: what published code does by rounding a continuous sample to
@@ -61,11 +65,16 @@ class LogisticMixture(Logistics):
         """Numbers that a component of a sub-pixel has; see the class."""
         return 3 if self.channels == 1 else 9
 
+    @property
+    def param_shape(self) -> tuple[int, ...]:
+        return self.rows, self.components
+
     def unpack(self, out: Tensor, images: Tensor | None = None) -> Tensor:
         """[B, param_channels, H, W] and levels [B, C, H, W] -> [B, rows, K, C, H, W], float32 or better.
 
-        Reads of the images only what is earlier than the colour at hand; one-channel images need not be given. Raises
-        GenfastError for other shapes, levels that are not there, or colour images that are missing.
+        Reads of the images only what is earlier than the colour at hand; one-channel images need not be given. Levels
+        may be floats, whole or not, for gradients. Raises GenfastError for other shapes, levels that are not there, or
+        colour images that are missing.
         """
         self._check_out(out)
         if self.channels == 1:
@@ -75,7 +84,7 @@ class LogisticMixture(Logistics):
                 "The parameters of green and blue depend on the levels before them: unpack(out, images) needs images."
             )
         else:
-            self._check_pixels(out, images)
+            self._check_pixels(out, images, images.is_floating_point())
         return self._unpack(out, images)
 
     def log_prob_pixels(self, out: Tensor, images: Tensor) -> Tensor:
@@ -152,23 +161,19 @@ class LogisticMixture(Logistics):
             weights = weights + torch.where(level == NOT_DRAWN, 0, seen)
         return F.log_softmax(weights, 1)
 
-    def _level_logits(self, params: Tensor, temperature: float) -> Tensor:
+    def _logistics(self, params: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
         self._check_params(params)
         params = params.double()
-        weights = self._log_weights(params, temperature)
-        places = params[:, 1] * (self.levels - 1)
         log_scales = self._tempered(params[:, 2], temperature)
-        levels = every_level(self.levels, weights[:, :1])
-        total = None
-        for k in range(self.components):  # one after the other: all at once would hold K times as much
-            one = slice(k, k + 1)
-            bins = weights[:, one] + bin_log_prob(levels, places[:, one], log_scales[:, one], self.levels, -math.inf)
-            total = bins if total is None else torch.logaddexp(total, bins)
-        assert total is not None
-        return total
+        return self._log_weights(params, temperature), params[:, 1] * (self.levels - 1), log_scales
 
-    def _check_pixels(self, out: Tensor, images: Tensor) -> None:
-        check_images(images, (self.channels, *out.shape[2:]), self.levels)
+    def _check_pixels(self, out: Tensor, images: Tensor, floats: bool = False) -> None:
+        if not floats:
+            check_images(images, (self.channels, *out.shape[2:]), self.levels)
+        elif images.shape[1:] != (self.channels, *out.shape[2:]):
+            raise GenfastError(
+                f"Levels for outputs {list(out.shape)} must have {self.channels} channels, not {list(images.shape)}."
+            )
         if images.shape[0] != out.shape[0]:
             raise GenfastError(f"There are {out.shape[0]} sets of parameters for {images.shape[0]} images.")
 

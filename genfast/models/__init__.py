@@ -7,6 +7,8 @@ from genfast.models.coder import Coder, CoderConfig, Painter, PriorPainter, Reco
 from genfast.models.gan import GAN, GANConfig
 from genfast.models.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
 from genfast.models.pixelcnn import PixelCNN, PixelCNNConfig
+from genfast.models.pixelcnn_pp import PixelCNNPP, PixelCNNPPConfig
+from genfast.models.pixelcnn_pp_weights import from_pixel_cnn_pp
 from genfast.models.pixelrnn import PixelRNN, PixelRNNConfig
 from genfast.models.registry import MODELS, ModelEntry, build_model, config_from_dict, config_to_dict
 from genfast.models.vae import VAE, VAEConfig
@@ -32,6 +34,8 @@ __all__ = [
     "Painter",
     "PixelCNN",
     "PixelCNNConfig",
+    "PixelCNNPP",
+    "PixelCNNPPConfig",
     "PixelRNN",
     "PixelRNNConfig",
     "PriorPainter",
@@ -40,4 +44,5 @@ __all__ = [
     "build_model",
     "config_from_dict",
     "config_to_dict",
+    "from_pixel_cnn_pp",
 ]

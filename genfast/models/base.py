@@ -118,6 +118,12 @@ class Model(nn.Module):
         """What this player minimises, and what to log; for a model that learns as one, the training loss."""
         return self.training_loss(images, labels, step)
 
+    def initialize(self, images: Tensor, labels: Tensor | None = None) -> None:
+        """Sets what initial weights owe to data, once, before the first step; in most families nothing.
+
+        images: levels [B, C, H, W] to be trained on; labels: int64 [B] where num_classes is set.
+        """
+
     def score(
         self, images: Tensor, labels: Tensor | None = None, numbers: Tensor | None = None, samples: int = 1
     ) -> dict[str, Tensor]:
@@ -188,18 +194,27 @@ class Model(nn.Module):
 class ImageModel(Model):
     """A causal network and the likelihood it feeds: p(image) = product over sub-pixels of p(sub-pixel | earlier ones).
 
+    The likelihood is the one that the config names, unless the model brings its own.
+
     Sub-pixels are ordered by row, then column, then colour (R before G before B). A model of its own kind writes only
     ``network``: encoded images [B, C, H, W] and a condition [B, D] (or None) -> [B, likelihood.param_channels, H, W].
     """
 
-    config: ModelConfig
-
-    def __init__(self, config: ModelConfig, num_classes: int | None = None, condition_dim: int | None = None) -> None:
+    def __init__(
+        self,
+        config: ImageConfig,
+        num_classes: int | None = None,
+        condition_dim: int | None = None,
+        likelihood: Likelihood | None = None,
+    ) -> None:
         super().__init__(config, num_classes, condition_dim)
-        name = config.likelihood
-        if name == "auto":
-            name = "bernoulli" if config.levels == 2 else "categorical"
-        self.likelihood: Likelihood = make_likelihood(name, config.image_shape[0], config.levels)
+        if likelihood is None:
+            assert isinstance(config, ModelConfig)  # which names one
+            name = config.likelihood
+            if name == "auto":
+                name = "bernoulli" if config.levels == 2 else "categorical"
+            likelihood = make_likelihood(name, config.image_shape[0], config.levels)
+        self.likelihood = likelihood
 
     def network(self, x: Tensor, condition: Tensor | None) -> Tensor:
         raise NotImplementedError

@@ -15,7 +15,7 @@ from genfast.compiler.evaluate import condition_table
 from genfast.compiler.plan import Argument, Kernel, Plan, Slice
 from genfast.compiler.program import Constant, Copy, Linear, Lookup, Read, Reduce
 from genfast.errors import GenfastError
-from genfast.likelihoods import Drawn, Likelihood
+from genfast.likelihoods import Drawn, Likelihood, LogisticMixture
 from genfast.sampling.request import Request
 
 Spec = dict[str, Any]
@@ -26,7 +26,8 @@ class CpuEngine:
     """Runs a plan on the CPU in float32. Made once for a plan; ``start`` makes a run over a batch.
 
     bfloat16: the factors of products are rounded to bfloat16; their sums, and all else, stay float32.
-    likelihood: needed if it is a function: it is called back for every pixel, by each thread with its own images.
+    likelihood: needed if it is a function, which is called back for every pixel, by each thread with its own images; and of
+    a logistic mixture, whose least scale a plan does not say.
     threads: split the batch; where there are more threads than images, they split the columns of each product.
     Results do not depend on it, to the bit. Raises GenfastError for a plan that makes no sense.
     """
@@ -38,7 +39,7 @@ class CpuEngine:
 
         self.plan, self.function = plan, likelihood if isinstance(likelihood, Drawn) else None
         self.threads = threads if threads is not None else torch.get_num_threads()
-        self.engine = refusing(lambda: _C.Engine(specification(plan, bfloat16, self.function)))
+        self.engine = refusing(lambda: _C.Engine(specification(plan, bfloat16, likelihood)))
 
     def start(self, request: Request, profile: bool = False, poison: bool = False) -> "CpuRun":
         """poison: caches start as NaN, so that a plan which reads what nothing wrote shows."""
@@ -127,9 +128,13 @@ def condition_array(condition: Tensor, positions: int, channels: int) -> np.ndar
     return np.ascontiguousarray(cells.detach().to("cpu", torch.float32).numpy())
 
 
-def specification(plan: Plan, bfloat16: bool = False, function: Drawn | None = None) -> Spec:
+def specification(plan: Plan, bfloat16: bool = False, likelihood: Likelihood | None = None) -> Spec:
     """The plan as csrc/engine/binding.cpp reads it."""
     program = plan.program
+    function = likelihood if isinstance(likelihood, Drawn) else None
+    mixture = {}
+    if isinstance(likelihood, LogisticMixture):
+        mixture = {"components": likelihood.components, "min_log_scale": float(likelihood.min_log_scale)}
     launches = np.stack([plan.launch_tick, plan.launch_kernel, plan.launch_begin, plan.launch_end], 1)
     return {
         "image_shape": integers(program.image_shape),
@@ -137,6 +142,7 @@ def specification(plan: Plan, bfloat16: bool = False, function: Drawn | None = N
         "likelihood": program.likelihood,
         "whole_pixels": function is not None and function.whole_pixels,
         "uniforms": program.image_shape[0] if function is None else function.uniforms,
+        **mixture,
         "bfloat16": bfloat16,
         "ticks": plan.ticks,
         "values": [

@@ -84,11 +84,10 @@ class EagerRun:
         height, width = plan.program.image_shape[1:]
         y, x = divmod(p, width)
         likelihood = self.engine.likelihood
-        params = self._take(plan.draws[c].params, np.array([p]))[0]  # [B, levels], or [B, 1] for bernoulli
+        params = self._take(plan.draws[c].params, np.array([p]))[0]  # [B, width]
         if request.params is not None:
             request.params[:, c, p] = params.to(request.params.dtype)
-        if plan.program.likelihood == "bernoulli":
-            params = params[:, 0]
+        params = params.reshape(len(params), *likelihood.param_shape)
         known = request.known[:, p]
         if not likelihood.whole_pixels:
             self._draw_levels((slice(None), c, y, x), params, known)

@@ -145,8 +145,7 @@ def score(
         compiled.engine.start(request).until_row(height - 1)
     if out is None:
         return log_probs, None
-    shaped = out.permute(0, 3, 1, 2).unflatten(3, (height, width))
-    return log_probs, shaped[:, 0] if likelihood.name == "bernoulli" else shaped
+    return log_probs, out.permute(0, 3, 1, 2).reshape(n, *likelihood.param_shape, channels, height, width)
 
 
 def check_labels(program: Program, conditions: Sequence[Tensor]) -> None:

@@ -36,6 +36,8 @@ from genfast.training.window import Window
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+INITIAL_IMAGES = 64  # that a model may look at before its first step
+
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -118,6 +120,7 @@ class _Run:
             if initial.config != model_config:
                 raise GenfastError("The model to start from has other settings than the model to train.")
             model.load_state_dict(initial.state_dict())
+        self.given = initial is not None
         self.model_name = model_name
         check_match(model, data)
         if held_out is not None:
@@ -346,7 +349,19 @@ class _Run:
         if self.is_main:
             self.folder.cut_metrics(self.step)
         if self.saved_at < 0:
+            if not self.given:
+                self._initialize()
             self._save()
+
+    def _initialize(self) -> None:
+        """Let the model look at the first images before its first step. Every process looks at the same ones."""
+        if type(self.model).initialize is Model.initialize:  # it has no use for them
+            return
+        first = self.order.batch(0)[:INITIAL_IMAGES]
+        images = self._moved(self.data.batch(first, seed=self.config.seed, epoch=0))
+        labels = labels_of(self.model, self.data, first)
+        self.model.initialize(images, None if labels is None else self._moved(labels))
+        self.average.model.load_state_dict(self.model.state_dict())
 
     def _save(self) -> None:
         """A checkpoint of this step, unless there is one: weights, moments and a few numbers are all of the state."""

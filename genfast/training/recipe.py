@@ -151,6 +151,11 @@ _RNN_MNIST = replace(_MNIST, learning_rate=3e-3)
 _RNN_SMALL = replace(_RNN_MNIST, max_steps=5000)
 _CIFAR_SMALL = TrainConfig(epochs=1, batch_size=8, learning_rate=1e-2, warmup_steps=100, ema=0.99, eval_images=200)
 _CIFAR = TrainConfig(epochs=30, batch_size=32, learning_rate=1e-3, warmup_steps=500)
+# Weight normalisation makes the scale of the weights harmless, so a PixelCNN++ takes a high rate too.
+_PP_DIGITS = _GATED_DIGITS
+_PP_MNIST = replace(_MNIST, learning_rate=2e-3)
+_PP_SMALL = replace(_MNIST, max_steps=5000, learning_rate=3e-3)
+_PP_CIFAR = replace(_CIFAR, epochs=100, ema=0.9995)
 # Models with a code see a whole image at once: a step costs milliseconds, so they take larger batches and more epochs.
 _CODER_DIGITS = TrainConfig(epochs=100, batch_size=32, learning_rate=2e-3, warmup_steps=50, ema=0.998, eval_every=10)
 _CODER_MNIST = TrainConfig(epochs=15, batch_size=100, learning_rate=2e-3)
@@ -178,6 +183,10 @@ RECIPES: dict[tuple[str, str], TrainConfig] = {
     ("gated-pixelcnn", "small"): _GATED_SMALL,
     ("gated-pixelcnn", "mnist"): _MNIST,
     ("gated-pixelcnn", "cifar10"): _CIFAR,
+    ("pixelcnn-pp", "digits"): _PP_DIGITS,
+    ("pixelcnn-pp", "small"): _PP_SMALL,
+    ("pixelcnn-pp", "mnist"): _PP_MNIST,
+    ("pixelcnn-pp", "cifar10"): _PP_CIFAR,
     ("pixelrnn", "digits"): _RNN_DIGITS,
     ("pixelrnn", "small-row"): _RNN_SMALL,
     ("pixelrnn", "small-diagonal"): _RNN_SMALL,

@@ -51,8 +51,8 @@ def mixture(params: Tensor, images: Tensor, components: int, levels: int) -> tup
 
 
 def half_bins(images: Tensor, levels: int) -> Tensor:
-    """The middle of a level's bin: x (levels - 1), from -(levels - 1) to levels - 1.  # int64"""
-    return 2 * images.long() - (levels - 1)
+    """The middle of a level's bin: x (levels - 1), from -(levels - 1) to levels - 1.  # int64, or as floating levels"""
+    return 2 * (images if images.is_floating_point() else images.long()) - (levels - 1)
 
 
 def bin_log_prob(images: Tensor, means: Tensor, log_scales: Tensor, levels: int, min_log_scale: float) -> Tensor:

@@ -142,6 +142,8 @@ void pointwise(PointwiseOp op, const PointwiseArg* args, const PointwiseOut& out
     case PointwiseOp::tanh: return unary(g, [](Floats x) { return tanh(x); });
     case PointwiseOp::sigmoid: return unary(g, [](Floats x) { return sigmoid(x); });
     case PointwiseOp::relu: return unary(g, [=](Floats x) { return x < zero ? zero : x; });
+    case PointwiseOp::elu: return unary(g, [=](Floats x) { return x > zero ? x : decay(x > zero ? zero : x).expm1; });
+    case PointwiseOp::expm1: return unary(g, [](Floats x) { return expm1(x); });
     case PointwiseOp::sign: return unary(g, [=](Floats x) { return truth(x > zero) - truth(x < zero); });
     case PointwiseOp::floor: return unary(g, [](Floats x) { return each_lane(x, [](float v) { return __builtin_floorf(v); }); });
     case PointwiseOp::ceil: return unary(g, [](Floats x) { return each_lane(x, [](float v) { return __builtin_ceilf(v); }); });
@@ -162,7 +164,6 @@ void pointwise(PointwiseOp op, const PointwiseArg* args, const PointwiseOut& out
     case PointwiseOp::gt: return binary(g, [](Floats a, Floats b) { return truth(a > b); });
     case PointwiseOp::ge: return binary(g, [](Floats a, Floats b) { return truth(a >= b); });
     case PointwiseOp::where: return ternary(g, [=](Floats c, Floats x, Floats y) { return c != zero ? x : y; });
-    case PointwiseOp::expm1: return number_by_number(g, [](float x) { return __builtin_expm1f(x); });
     case PointwiseOp::log: return number_by_number(g, [](float x) { return __builtin_logf(x); });
     case PointwiseOp::log1p: return number_by_number(g, [](float x) { return __builtin_log1pf(x); });
     case PointwiseOp::softplus: return number_by_number(g, softplus);

@@ -15,6 +15,7 @@ PLAIN = {
 # Truth values are numbers.
 TORCH_OPS: dict[str, Callable[..., Tensor]] = {
     **{op: getattr(torch, op) for op in PLAIN},
+    "elu": torch.nn.functional.elu,
     "softplus": lambda x: torch.logaddexp(x, torch.zeros_like(x)),
     "where": lambda c, x, y: torch.where(c != 0, x, y),
 }

@@ -61,6 +61,30 @@ def test_contract_of_a_sub_pixel(likelihood: Likelihood) -> None:
     assert torch.equal(likelihood.log_prob(params, images.to(torch.uint8)), likelihood.log_prob(params, images))
 
 
+@pytest.mark.parametrize("size", [0.1, 1.0, 10.0, 100.0])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_levels_add_up_to_one_in_float32(channels: int, size: float) -> None:
+    """Means far outside of the image, scales from none to all of it: of the fused operator too, whose gradients stay
+    finite."""
+    likelihood = LogisticMixture(channels, 256)
+    out, images = example(likelihood)
+    out = (size * out).requires_grad_()
+    params = likelihood.unpack(out, images)
+    one = torch.ones(2, 3, 2)
+    for c in range(channels):
+        total, joint, changed = torch.zeros(2, 3, 2), torch.full((2, 3, 2), -math.inf), images.clone()
+        for level in range(256):
+            changed[:, c] = level
+            total = total + likelihood.log_prob_map(params, changed)[:, c].exp()
+            joint = torch.logaddexp(joint, likelihood.log_prob_pixels(out, changed))
+        torch.testing.assert_close(total, one, rtol=0, atol=1e-5)
+    # All levels of the last colour together: what the operator says of the colours before it.
+    before = likelihood.log_prob_map(params.double(), images)[:, : channels - 1].sum(1)
+    torch.testing.assert_close(joint.double(), before, rtol=1e-5, atol=1e-5)
+    (grad,) = torch.autograd.grad(likelihood.log_prob_pixels(out, images).sum(), out)
+    assert bool(grad.isfinite().all())
+
+
 @pytest.mark.parametrize("likelihood", KINDS, ids=str)
 def test_parameters_do_not_depend_on_their_own_or_later_colours(likelihood: Likelihood) -> None:
     out, images = example(likelihood)

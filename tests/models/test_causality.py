@@ -12,6 +12,8 @@ from genfast.models import (
     ImageModel,
     PixelCNN,
     PixelCNNConfig,
+    PixelCNNPP,
+    PixelCNNPPConfig,
     PixelRNN,
     PixelRNNConfig,
 )
@@ -43,6 +45,8 @@ def expected(model: ImageModel) -> Tensor:
     config = model.config
     if isinstance(config, PixelRNNConfig):
         return expected_of_rnn(config)
+    if isinstance(config, PixelCNNPPConfig):
+        return everything_earlier(config)
     assert isinstance(config, PixelCNNConfig | GatedPixelCNNConfig)
     moves = config.blocks if isinstance(config, PixelCNNConfig) else config.layers - 1
     first, step = config.first_kernel // 2, config.kernel // 2
@@ -64,13 +68,19 @@ def expected(model: ImageModel) -> Tensor:
     return table
 
 
+def everything_earlier(config: PixelRNNConfig | PixelCNNPPConfig) -> Tensor:
+    channels, height, width = config.image_shape
+    n = math.prod(config.image_shape)
+    order = torch.arange(n).reshape(height, width, channels).permute(2, 0, 1)  # row, column, then colour
+    return order[:, :, :, None, None, None] > order
+
+
 def expected_of_rnn(config: PixelRNNConfig) -> Tensor:
     """Diagonal: every earlier sub-pixel. Row: what the first filter sees from any pixel that the layers reach."""
     channels, height, width = config.image_shape
     n = math.prod(config.image_shape)
     if config.variant == "diagonal":
-        order = torch.arange(n).reshape(height, width, channels).permute(2, 0, 1)  # row, column, then colour
-        return order[:, :, :, None, None, None] > order
+        return everything_earlier(config)
     first, r = config.first_kernel // 2, config.kernel // 2
     filters, layer = torch.zeros(2, *config.image_shape, *config.image_shape).unbind(0)
     for y in range(height):
@@ -207,6 +217,34 @@ def test_pixelrnn_blind_spot():
     assert seeing[:3].all()
     assert seeing[3].tolist() == [True] + [False] * 8
     assert not seeing[4].any()
+
+
+def pixelcnn_pp(shape: tuple[int, int, int], scales: int = 3, **values: int) -> PixelCNNPP:
+    """Levels between the whole ones have gradients too, so the colours show as well."""
+    torch.manual_seed(0)
+    config = PixelCNNPPConfig(shape, 256, filters=8, resnets=2, scales=scales, components=2, dropout=0.0, **values)
+    return PixelCNNPP(config)
+
+
+@pytest.mark.parametrize("scales", [2, 3])
+@pytest.mark.parametrize("shape", [(1, 6, 7), (3, 5, 6), (1, 7, 1), (3, 4, 1), (3, 1, 5), (1, 1, 1), (3, 1, 1)])
+def test_pixelcnn_pp(shape, scales):
+    """Every earlier sub-pixel, of small images: the streams run down, where all is near, and up again."""
+    model = pixelcnn_pp(shape, scales)
+    assert torch.equal(dependencies(model, tries=3), expected(model))
+
+
+def test_conditioned_pixelcnn_pp():
+    model = pixelcnn_pp((3, 4, 5), num_classes=3)
+    assert torch.equal(dependencies(model, torch.tensor([2]), tries=3), expected(model))
+
+
+def test_a_leak_of_pixelcnn_pp_is_seen():
+    """One column too far to the right on the way up: the place of a tap in a transposed convolution."""
+    model = pixelcnn_pp((1, 4, 6), scales=2)
+    model.larger[0].horizontal.right = False
+    seen = dependencies(model, tries=3)
+    assert bool((seen & ~expected(model)).any())
 
 
 def test_a_leak_is_seen():

@@ -40,7 +40,7 @@ def test_build_model(name):
     assert model.config is config
     out = model(torch.zeros(1, 1, 4, 5, dtype=torch.uint8))
     if isinstance(model, ImageModel):
-        assert out.shape == (1, 1, 4, 5)
+        assert out.shape == (1, *model.likelihood.param_shape, 1, 4, 5)
 
 
 @pytest.mark.parametrize("name", MODELS)

@@ -622,7 +622,12 @@ def test_every_narrower_instruction_set(isa: str) -> None:
     if ORDER.index(isa) >= ORDER.index(_C.isa()):
         pytest.skip(f"the tests run on {_C.isa()}")
     tests = Path(__file__).parents[1]
-    files = ["kernels/test_pointwise.py", "kernels/test_categorical.py", "kernels/test_bfloat16_product.py"]
+    files = [
+        "kernels/test_pointwise.py",
+        "kernels/test_categorical.py",
+        "kernels/test_bfloat16_product.py",
+        "kernels/test_logistic_mixture_draw.py",
+    ]
     files += ["sampling/test_cpu_engine.py"]
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "-x", "-k", "not instruction_set", *(str(tests / file) for file in files)],

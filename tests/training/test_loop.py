@@ -10,7 +10,7 @@ from safetensors.torch import load_file
 
 from genfast.data import ImageSet
 from genfast.errors import GenfastError
-from genfast.models import build_model
+from genfast.models import PixelCNNPP, PixelCNNPPConfig, build_model
 from genfast.training import DataConfig, evaluate, load_model, train
 from genfast.training.checkpoint import find_checkpoint
 from tests.training.conftest import CONDITIONAL, MODEL, QUICK, power_cut, toy_images
@@ -87,6 +87,28 @@ def test_resuming_continues_the_same_curve(tmp_path, stop):
     assert resumed.held_out == whole.held_out
     again = run("cut", resume=True)  # finished already: nothing to do, and nothing changes
     assert again.held_out == whole.held_out
+    assert_same_run(tmp_path / "whole", tmp_path / "cut")
+
+
+def test_a_model_looks_at_the_first_images_before_its_first_step(tmp_path):
+    """A new run initialises the weights, and their average, by data; a resumed one goes on with what it had."""
+    data, config = toy_images(40), replace(QUICK, epochs=1, checkpoint_every_steps=1)
+    model = PixelCNNPPConfig((1, 4, 5), levels=4, filters=4, resnets=1, scales=2, components=2, dropout=0.5)
+    looked = []
+
+    def run(name, resume=False):
+        real = PixelCNNPP.initialize
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(PixelCNNPP, "initialize", lambda *args: (looked.append(len(args[1])), real(*args)))
+            return train("pixelcnn-pp", model, data, config, tmp_path / name, resume)
+
+    whole = run("whole")
+    with power_cut(after=3):
+        run("cut")
+    assert looked == [8, 8]
+    resumed = run("cut", resume=True)
+    assert looked == [8, 8]
+    assert resumed.step == whole.step
     assert_same_run(tmp_path / "whole", tmp_path / "cut")
 
 
