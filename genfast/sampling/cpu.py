@@ -26,8 +26,8 @@ class CpuEngine:
     """Runs a plan on the CPU in float32. Made once for a plan; ``start`` makes a run over a batch.
 
     bfloat16: the factors of products are rounded to bfloat16; their sums, and all else, stay float32.
-    likelihood: needed if it is a function, which is called back for every pixel, by each thread with its own images; and of
-    a logistic mixture, whose least scale a plan does not say.
+    likelihood: needed if it is a function, which is called back for every pixel, by each thread with its own images;
+    and of a logistic mixture, whose least scale a plan does not say.
     threads: split the batch; where there are more threads than images, they split the columns of each product.
     Results do not depend on it, to the bit. Raises GenfastError for a plan that makes no sense.
     """
