@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 DESCRIPTION = """\
 Measure what the features of a trained autoencoder or vae are worth with few labels: test accuracy of a linear probe and
 of fine-tuning, from the pretrained encoder and from random weights, beside PCA features and k-means clusters. Writes
-probe.json, a table (probe.md) and a plot (probe.png) into a folder. The full run takes some 30 minutes on two cores for
-the autoencoder of MNIST; --quick about a minute.
+probe.json, a table (probe.md) and a plot (probe.png) into a folder. The full run for the autoencoder
+of MNIST is meant for some 15 minutes on two quiet cores; --quick takes about a minute.
 
 Example: genfast probe runs/autoencoder -o runs/probe"""
 
@@ -32,7 +32,7 @@ class ProbeFlags(RunFlags):
     """Numbers of labelled images (0: all)."""
     seeds: int = 5
     """Repetitions, each with other labelled images and other initial weights."""
-    most_steps: int = 2000
+    most_steps: int = 1000
     """Steps of fine-tuning at most."""
     quick: bool = False
     """A rehearsal: 100 labels, 2 seeds, 60 steps, 5000 training and 1000 test images."""
