@@ -33,11 +33,15 @@ class CoderConfig(ImageConfig):
     """Hidden layers of the encoder, and of the decoder (mlp)."""
     channels: int = 32
     """Feature maps of the first convolution; each following one has twice as many (conv)."""
+    input_range: Literal["signed", "unit"] = "signed"
+    """The encoder reads levels as -1 to 1 (signed) or 0 to 1 (unit): then black, most of a digit, moves no weights."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.network not in ("mlp", "conv"):
             raise GenfastError(f"network must be mlp or conv, not {self.network!r}.")
+        if self.input_range not in ("signed", "unit"):
+            raise GenfastError(f"input_range must be signed or unit, not {self.input_range!r}.")
         for name in ("latent", "hidden", "hidden_layers", "channels"):
             check_int(name, getattr(self, name), 1)
 
@@ -61,11 +65,22 @@ class CoderConfig(ImageConfig):
         return self.hidden if self.network == "mlp" else self.widths[-1] * math.prod(self.sizes[-1])
 
 
+class UnitRange(nn.Module):
+    """Scaled images, -1 to 1, as 0 to 1.
+
+    A step of Adam moves every weight of a black pixel alike; with -1 for black hundreds of them add up, and an mlp must
+    learn at a lower rate.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x + 1) / 2
+
+
 class Encoder(nn.Sequential):
     """Scaled images [B, C, H, W] -> features [B, config.features], all of them positive: the last layer is a ReLU."""
 
     def __init__(self, config: CoderConfig) -> None:
-        layers: list[nn.Module] = []
+        layers: list[nn.Module] = [UnitRange()] if config.input_range == "unit" else []
         if config.network == "mlp":
             layers.append(nn.Flatten())
             for n, m in pairwise([math.prod(config.image_shape)] + [config.hidden] * config.hidden_layers):

@@ -244,7 +244,7 @@ def bound(log_weights: Tensor, k: int) -> Tensor:
 
 PRESETS = {
     "mnist": VAEConfig((1, 28, 28), levels=2, network="conv", latent=40, channels=32),
-    "small": VAEConfig((1, 28, 28), levels=2, network="mlp", latent=40, hidden=400),
+    "small": VAEConfig((1, 28, 28), levels=2, network="mlp", latent=40, hidden=400, input_range="unit"),
     "small-2d": VAEConfig((1, 28, 28), levels=2, network="mlp", latent=2, hidden=400, hidden_layers=2),
     "cifar10": VAEConfig((3, 32, 32), levels=256, network="conv", latent=128, channels=64),
     "digits": VAEConfig((1, 8, 8), levels=17, network="mlp", latent=8, hidden=128),

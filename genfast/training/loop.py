@@ -389,8 +389,8 @@ class _Run:
         for name, parameter in self.model.named_parameters():
             mine = {key.rpartition("/")[2]: value for key, value in moments.items() if key.rpartition("/")[0] == name}
             for key, value in mine.items():
-                # Adam keeps its step counts on the CPU.
-                states[parameter][key] = value if key == "step" else value.to(parameter.device)
+                # Adam keeps its step counts on the CPU, and one that is fused reads moments in the parameter's layout.
+                states[parameter][key] = value if key == "step" else torch.empty_like(parameter).copy_(value)
         try:
             self.step = self.saved_at = int(state["step"])
             self.seconds = float(state["seconds"])
@@ -446,12 +446,13 @@ def _accelerator(config: TrainConfig) -> "Accelerator":
 
 
 def _optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    betas = (config.beta1, config.beta2)
+    """Adam over the parameters; on a CPU in one pass over each, where PyTorch's default makes a dozen: a quarter of a
+    small VAE's step."""
+    parameters, rate, betas = list(model.parameters()), config.learning_rate, (config.beta1, config.beta2)
+    fused = all(parameter.device.type == "cpu" for parameter in parameters) or None
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(
-            model.parameters(), lr=config.learning_rate, betas=betas, weight_decay=config.weight_decay
-        )
-    return torch.optim.Adam(model.parameters(), lr=config.learning_rate, betas=betas)
+        return torch.optim.AdamW(parameters, lr=rate, betas=betas, weight_decay=config.weight_decay, fused=fused)
+    return torch.optim.Adam(parameters, lr=rate, betas=betas, fused=fused)
 
 
 def _tensorboard(run_dir: Path, step: int) -> Any:

@@ -24,7 +24,8 @@ LABELS = torch.arange(9) % 3
 @pytest.mark.parametrize("network", ["mlp", "conv"])
 @pytest.mark.parametrize("kind", [Autoencoder, VAE])
 def test_from_encoder_gives_the_same_features(network: str, kind: type) -> None:
-    config = {Autoencoder: AutoencoderConfig, VAE: VAEConfig}[kind](**SIZE, network=network)
+    unit = "unit" if network == "mlp" else "signed"
+    config = {Autoencoder: AutoencoderConfig, VAE: VAEConfig}[kind](**SIZE, network=network, input_range=unit)
     encoder = kind(config)
     model = Classifier.from_encoder(encoder, num_classes=3)
     torch.testing.assert_close(model.features(IMAGES), encoder.features(IMAGES))

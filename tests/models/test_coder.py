@@ -42,9 +42,35 @@ def test_the_standard_mlp() -> None:
         assert [(m.in_features, m.out_features) for m in kinds(module, nn.Linear)] == sizes
 
 
+def test_black_moves_no_weights_in_the_unit_range() -> None:
+    """Gradients of the first layer's weights are nothing where the image is black."""
+    gradients = {}
+    for input_range in ("signed", "unit"):
+        torch.manual_seed(0)
+        model = Autoencoder(
+            AutoencoderConfig((1, 2, 3), levels=5, network="mlp", latent=2, hidden=4, input_range=input_range)  # type: ignore[arg-type]
+        )
+        first = kinds(model.encoder, nn.Linear)[0]
+        torch.nn.init.constant_(first.weight, 0.1)
+        torch.nn.init.constant_(first.bias, 2.0)  # so that every ReLU passes its gradient on
+        images = torch.tensor([[[[0, 4, 0], [4, 2, 0]]]])
+        hidden = model.encoder(model.scale(images))
+        levels = images.flatten() / 4
+        read = levels if input_range == "unit" else 2 * levels - 1
+        torch.testing.assert_close(hidden, (2 + 0.1 * read.sum()).expand(1, 4))
+        gradients[input_range] = torch.autograd.grad(hidden.sum(), first.weight)[0][0]
+    assert gradients["unit"].tolist() == [0, 1, 0, 1, 0.5, 0]
+    assert gradients["signed"].tolist() == [-1, 1, -1, 1, 0, -1]
+
+
 @pytest.mark.parametrize(
     ("values", "words"),
-    [({"network": "rnn"}, "mlp or conv"), ({"latent": 0}, "latent"), ({"hidden": "many"}, "hidden")],
+    [
+        ({"network": "rnn"}, "mlp or conv"),
+        ({"input_range": "byte"}, "signed or unit"),
+        ({"latent": 0}, "latent"),
+        ({"hidden": "many"}, "hidden"),
+    ],
 )
 def test_bad_sizes_are_refused(values: dict, words: str) -> None:
     with pytest.raises(GenfastError, match=words):
