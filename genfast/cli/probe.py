@@ -32,7 +32,7 @@ class ProbeFlags(RunFlags):
     """Numbers of labelled images (0: all)."""
     seeds: int = 5
     """Repetitions, each with other labelled images and other initial weights."""
-    most_steps: int = 2000
+    most_steps: int = 1000
     """Steps of fine-tuning at most."""
     quick: bool = False
     """A rehearsal: 100 labels, 2 seeds, 60 steps, 5000 training and 1000 test images."""
