@@ -3,9 +3,9 @@
     python benchmarks/gan.py [--threads 1] [--batch 64]
 
 Both turns, from a batch of levels to updated weights. Ours is channels_last, as genfast.models.GAN lays out its
-weights, against contiguous ones; and Adam(fused=True), with which genfast trains on a CPU, against plain Adam. Processor
-time on one thread, so that a busy machine does not decide. The floor is what the networks multiply: about 22 million products
-an image for "mnist", three passes of each network but for what a turn leaves out.
+weights, against contiguous ones; and Adam(fused=True), with which genfast trains on a CPU, against plain Adam.
+Processor time on one thread, so that a busy machine does not decide. The floor is what the networks multiply: about 22
+million products an image for "mnist", three passes of each network but for what a turn leaves out.
 """
 
 import argparse
