@@ -149,12 +149,18 @@ def likelihoods(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def features(result: dict[str, Any]) -> str:
+    """As `genfast probe` says it."""
+    return f"{result['said']}\n\n{where(result['machine'])}."
+
+
 TABLES = {
     "sampling": sampling,
     "masked_conv2d": masked_conv2d,
     "lstm": lstm,
     "logistic_mixture": logistic_mixture,
     "likelihoods": likelihoods,
+    "features": features,
 }
 
 
