@@ -19,7 +19,7 @@ DESCRIPTION = """\
 Measure what the features of a trained autoencoder or vae are worth with few labels: test accuracy of a linear probe and
 of fine-tuning, from the pretrained encoder and from random weights, beside PCA features and k-means clusters. Writes
 probe.json, a table (probe.md) and a plot (probe.png) into a folder. The full run for the autoencoder
-of MNIST is meant for some 15 minutes on two quiet cores; --quick takes about a minute.
+of MNIST should take some 15 minutes on two quiet cores (an estimate from its parts); --quick takes about a minute.
 
 Example: genfast probe runs/autoencoder -o runs/probe"""
 

@@ -25,7 +25,7 @@ def generator_gradient(objective: Objective, logits: Tensor) -> Tensor:
 def fake_logits(model: GAN, n: int, seed: int = 0, labels: Tensor | None = None) -> np.ndarray:
     """What the discriminator says of the first n images of a seed.  # float64 [n]"""
     images = LatentSampler(model).expected(n, seed, condition=labels) * (2 / (model.levels - 1)) - 1
-    with evaluating(model):  # type: ignore[arg-type]
+    with evaluating(model):
         return model.judge(images, labels).double().cpu().numpy()
 
 
