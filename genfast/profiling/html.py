@@ -5,7 +5,8 @@ from html import escape
 
 from genfast.profiling import gpu, roofline
 from genfast.profiling.profile import BOUNDS, EXPLAINED, Profile, Row
-from genfast.profiling.table import COLUMNS, cells, duration, summary
+from genfast.profiling.table import COLUMNS, cells, summary
+from genfast.profiling.units import seconds
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 1200px; margin: 2em auto; padding: 0 1em; color: #222 }
@@ -71,7 +72,7 @@ def rows_table(profile: Profile) -> str:
 def _detail(row: Row, name: str) -> str:
     if name not in row.detail:
         return ""
-    return f"{row.detail[name]:.3g}" if " " in name else duration(row.detail[name])
+    return f"{row.detail[name]:.3g}" if " " in name else seconds(row.detail[name])
 
 
 def ceilings_table(profile: Profile) -> str:

@@ -60,8 +60,8 @@ def profile_sampler(sampler: Sampler, n: int = 16, title: str = "", turns: int =
     waiting = 1 - total(last) / sampler.threads / profiled
     notes = [
         crossover(sampler.plan, sampler.threads, sampler.precision, n, best),
-        f"With clocks in every step the run took {profiled / inside:.2f} times as long; {max(waiting, 0):.0%} of it is in "
-        "no step: going through the launches, and threads that wait for each other.",
+        f"With clocks in every step the run took {profiled / inside:.2f} times as long; {max(waiting, 0):.0%} of it "
+        "is in no step: going through the launches, and threads that wait for each other.",
         busy(),
     ]
     return Profile(

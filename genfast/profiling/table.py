@@ -3,6 +3,7 @@
 import textwrap
 
 from genfast.profiling.profile import BOUNDS, Profile, Row
+from genfast.profiling.units import seconds
 
 COLUMNS = ("calls", "time", "share", "GFLOP", "MB", "GFLOP/s", "GB/s", "of ceiling", "bound by")
 
@@ -11,7 +12,7 @@ def cells(profile: Profile, row: Row) -> tuple[str, ...]:
     """What a table says of a row, after its name; "" where there is nothing to count."""
     return (
         f"{row.calls}",
-        duration(row.seconds),
+        seconds(row.seconds),
         f"{profile.share(row):.1%}",
         f"{row.flops / 1e9:.3g}" if row.flops else "",
         f"{row.bytes / 1e6:.3g}" if row.bytes else "",
@@ -22,14 +23,6 @@ def cells(profile: Profile, row: Row) -> tuple[str, ...]:
     )
 
 
-def duration(seconds: float) -> str:
-    """A time for people: 3 significant digits."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds / 1e-6:.3g} us"
-
-
 def summary(profile: Profile) -> list[str]:
     """The answer in sentences: how long, where, what bounds it."""
     n, whole = profile.images, profile.seconds
@@ -37,11 +30,11 @@ def summary(profile: Profile) -> list[str]:
     images = f"{n} image{'' if n == 1 else 's'}"
     lines = []
     if said:
-        each = f"{duration(whole / n)} an image, {duration(whole / n / profile.pixels)} a pixel"
+        each = f"{seconds(whole / n)} an image, {seconds(whole / n / profile.pixels)} a pixel"
         inside = "the engine" if profile.row_kind == "step" else "operators"
         lines.append(
-            f"{said} {images} took {duration(whole)}: {each}. {duration(min(profile.device_seconds, whole))} of it in "
-            f"{inside}, {duration(profile.host_seconds)} ({profile.host_seconds / whole:.0%}) in Python around it."
+            f"{said} {images} took {seconds(whole)}: {each}. {seconds(min(profile.device_seconds, whole))} of it in "
+            f"{inside}, {seconds(profile.host_seconds)} ({profile.host_seconds / whole:.0%}) in Python around it."
         )
     bounds = ", ".join(f"{share:.0%} by {bound} ({BOUNDS[bound]})" for bound, share in profile.by_bound().items())
     lines.append(f"What bounds it: {bounds}.")

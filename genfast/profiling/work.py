@@ -12,23 +12,9 @@ from genfast.ops import work as ours
 
 # Operators of ATen with an exponential, a logarithm or a tanh for each number that comes out.
 EXPONENTIALS = {
-    *(
-        "exp",
-        "exp_",
-        "expm1",
-        "log",
-        "log_",
-        "log1p",
-        "tanh",
-        "tanh_",
-        "sigmoid",
-        "sigmoid_",
-        "softplus",
-        "elu",
-        "elu_",
-    ),
-    *("gelu", "silu", "erf", "pow", "_softmax", "_log_softmax", "_log_softmax_backward_data", "logsumexp"),
-    "log_sigmoid_forward",
+    *("exp", "exp_", "expm1", "log", "log_", "log1p", "tanh", "tanh_", "sigmoid", "sigmoid_"),
+    *("softplus", "elu", "elu_", "gelu", "silu", "erf", "log_sigmoid_forward"),
+    *("_softmax", "_log_softmax", "_log_softmax_backward_data", "logsumexp"),
 }
 WRITE_ONLY = {"copy_", "zero_", "fill_", "normal_", "uniform_", "bernoulli_", "random_", "exponential_"}
 GATHERS = {"embedding", "index", "index_select", "gather", "take", "index_put_"}  # of which only what is chosen is read
