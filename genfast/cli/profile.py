@@ -58,6 +58,8 @@ def main(argv: Sequence[str]) -> None:
     flags = parse(ProfileFlags, argv, "genfast profile", DESCRIPTION)
     if flags.count < 0 or flags.rows < 1:
         raise GenfastError("-n must be 0 or more and --rows at least 1.")
+    if flags.what != "sample" and (flags.engine, flags.precision) != ("auto", "float32"):
+        raise GenfastError(f"--engine and --precision are for --what sample: leave them out for {flags.what}.")
     from genfast.profiling import files, table
     from genfast.profiling.trace import write_trace
 

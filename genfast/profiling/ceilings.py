@@ -18,6 +18,7 @@ KIB, MIB = 1 << 10, 1 << 20
 PRODUCTS = (256, 512, 1536)  # n of n x n @ n x n: within an L2 cache, about its size, far beyond it
 WORKING_SETS = (16 * KIB, 512 * KIB, 8 * MIB, 128 * MIB)  # bytes a thread: in L1, in L2, in L3, in memory
 LARGE = max(WORKING_SETS)
+BUDGET = 20.0  # seconds for all turns of what is profiled
 OWN = 1 * MIB  # a core has this much cache to itself
 A_CALL = 16 * MIB  # bytes that one call reads, so that the call itself does not count
 Rates = tuple[tuple[int, float], ...]  # (size, rate), sizes rising
@@ -96,6 +97,11 @@ def best_seconds(function: Callable[[], Any], seconds: float = 0.12, turns: int 
         best = min(best, time.perf_counter() - start)
         done += 1
     return best
+
+
+def affordable(turns: int, first: float) -> int:
+    """So many turns, or as few as two where one takes this many seconds and all would take more than BUDGET."""
+    return max(1, min(turns, max(2, int(BUDGET / max(first, 1e-9)))))
 
 
 def together(make: Callable[[], Callable[[], Any]], threads: int, seconds: float) -> float:

@@ -8,7 +8,7 @@ import torch
 
 from genfast.errors import GenfastError
 from genfast.ops.backends import OPERATORS
-from genfast.profiling.ceilings import Ceilings, best_seconds, measure
+from genfast.profiling.ceilings import Ceilings, affordable, best_seconds, measure
 from genfast.profiling.machine import busy, machine
 from genfast.profiling.profile import Profile, Row, against
 from genfast.profiling.recorder import TRAFFIC, Calls, Recorder
@@ -32,7 +32,8 @@ def profile_operators(
     """
     seconds = 0.005 if quick else 0.12
     before = measure(seconds=seconds)
-    whole = min(_timed(run) for _ in range(turns + 1))  # the first is slow
+    turns = affordable(turns, _timed(run))  # the first is slow
+    whole = min(_timed(run) for _ in range(turns))
     runs = []
     for _ in range(turns):
         with Recorder() as recorder:
