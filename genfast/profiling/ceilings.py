@@ -14,7 +14,8 @@ from typing import Any
 
 import torch
 
-KIB, MIB = 1 << 10, 1 << 20
+from genfast.profiling.units import KIB, MIB, size_name
+
 PRODUCTS = (256, 512, 1536)  # n of n x n @ n x n: within an L2 cache, about its size, far beyond it
 WORKING_SETS = (16 * KIB, 512 * KIB, 8 * MIB, 128 * MIB)  # bytes a thread: in L1, in L2, in L3, in memory
 LARGE = max(WORKING_SETS)
@@ -70,7 +71,7 @@ class Ceilings:
         """What was measured and what came out, for people."""
         products = [(f"{self.precision} product, {n} x {n}", f"{rate / 1e9:.0f} GFLOP/s") for n, rate in self.products]
         moves = [
-            (f"{what}, {_size(size)} a thread", f"{rate / 1e9:.1f} GB/s")
+            (f"{what}, {size_name(size)} a thread", f"{rate / 1e9:.1f} GB/s")
             for what, rates in (("copy", self.copies), ("read", self.reads))
             for size, rate in rates
         ]
@@ -81,10 +82,6 @@ def at_least(rates: Rates, size: int) -> float:
     """The best rate among the largest measured size that is not above this one, and all sizes above that."""
     first = max((i for i, (measured, _) in enumerate(rates) if measured <= size), default=0)
     return max(rate for _, rate in rates[first:])
-
-
-def _size(size: int) -> str:
-    return f"{size / MIB:.3g} MiB" if size >= MIB else f"{size / KIB:.3g} KiB"
 
 
 def best_seconds(function: Callable[[], Any], seconds: float = 0.12, turns: int = 3) -> float:

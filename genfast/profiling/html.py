@@ -17,15 +17,25 @@ img { max-width: 100% } dt { font-weight: 600 } .scroll { overflow-x: auto }
 """
 
 GLOSSARY = {
+    "calls": "of an operator, or launches of a sampler's step, in one run of what is named above.",
     "time": "of all calls, each as in the turn in which it took least; where several threads work, the mean of theirs.",
     "share": "of the times of all rows.",
     "GFLOP": "multiplications and additions of products with weights, in thousands of millions. For a sampler, taps "
     "outside the image are not counted; for an operator they are.",
     "MB": "what goes in and what comes out, each number once a call; for a sampler's step its weights once a launch "
     "and thread, and the activations that it reads and writes.",
+    "GFLOP/s, GB/s": "these over the time.",
     "of ceiling": "the time that the work would take at the ceilings measured in this run, over the time that it took. "
     "The resource that would take longest counts. Numbers near 100% are as good as this machine gets.",
     "bound by": f"that resource, where it explains at least {EXPLAINED:.0%} of the time; latency otherwise.",
+}
+
+
+PARTS = {
+    "step": "a kernel of the compiled sampler: the layer that its first operation comes from, and its operations.",
+    "gather, gemm, body, store": "of a step's time: fetching what its product reads, the product, elementwise "
+    "operations, writing.",
+    "positions a launch": "pixels of an image that a launch computes at once.",
 }
 
 
@@ -38,8 +48,9 @@ def report(profile: Profile, trace: str = "") -> str:
     if trace:
         sentences.append(f"{trace} shows what ran when, by layer: open it in https://ui.perfetto.dev.")
     picture = base64.b64encode(roofline.png(profile)).decode()
-    glossary = {**GLOSSARY, **{f"bound by {name}": text for name, text in BOUNDS.items()}}
-    parts = [
+    parts = PARTS if profile.row_kind == "step" else {}
+    glossary = {**GLOSSARY, **parts, **{f"bound by {name}": text for name, text in BOUNDS.items()}}
+    lines = [
         "<!doctype html><html lang=en><meta charset=utf-8>",
         f"<title>{escape(title)}</title><style>{STYLE}</style><h1>{escape(title)}</h1><p>{escape(facts)}</p>",
         *(f"<p>{escape(sentence)}</p>" for sentence in sentences),
@@ -51,7 +62,7 @@ def report(profile: Profile, trace: str = "") -> str:
         *(f"<dt>{escape(word)}</dt><dd>{escape(text)}</dd>" for word, text in glossary.items()),
         "</dl></html>",
     ]
-    return "\n".join(parts) + "\n"
+    return "\n".join(lines) + "\n"
 
 
 def rows_table(profile: Profile) -> str:

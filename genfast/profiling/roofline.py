@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from genfast.profiling.ceilings import WORKING_SETS
 from genfast.profiling.profile import LATENCY, Profile, Row
+from genfast.profiling.units import size_name
 
 COLOURS = {
     "arithmetic": "#4285f4",
@@ -45,13 +47,13 @@ def _roofs(axes: Any, profile: Profile, rows: list[Row]) -> None:
     ceilings = profile.ceilings
     intensities = [row.flops / row.bytes for row in rows] or [1.0]
     x = np.geomspace(min(0.1, *intensities) / 2, max(100.0, *intensities) * 2, 200)
-    rates = dict(ceilings.reads)
-    for size in (min(rates), max(rates)):
+    for size, style in zip(WORKING_SETS, ("-", "-.", "--", ":"), strict=True):
         bandwidth = ceilings.bandwidth(size * ceilings.threads)
-        where = "in cache" if size == min(rates) else "from memory"
-        style = "-" if size == min(rates) else "--"
-        label = f"{ceilings.peak / 1e9:.0f} GFLOP/s, {bandwidth / 1e9:.0f} GB/s {where}"
+        label = f"{bandwidth / 1e9:.0f} GB/s, {size_name(size)} a thread"
         axes.plot(x, np.minimum(ceilings.peak, x * bandwidth) / 1e9, "k" + style, linewidth=1, label=label)
+    axes.annotate(
+        f"{ceilings.peak / 1e9:.0f} GFLOP/s", (x[-1], ceilings.peak / 1e9), fontsize=8, ha="right", va="bottom"
+    )
 
 
 def _bandwidths(axes: Any, profile: Profile, rows: list[Row]) -> None:
@@ -68,13 +70,13 @@ def _points(axes: Any, profile: Profile, rows: list[Row], place: Any) -> None:
             xs, ys = zip(*map(place, mine), strict=True)
             areas = [15 + 800 * profile.share(row) for row in mine]
             axes.scatter(xs, ys, s=areas, c=colour, alpha=0.6, label=f"bound by {bound}", edgecolors="none")
-    rank = {row.name: i + 1 for i, row in enumerate(profile.rows)}
+    rank = {id(row): i + 1 for i, row in enumerate(profile.rows)}  # several rows may have one name
     near: dict[tuple[int, ...], list[Row]] = {}  # points whose names would cover each other share a label of numbers
     for row in rows[:NAMED]:
         near.setdefault(tuple(round(6 * math.log10(number)) for number in place(row)), []).append(row)
     for group in near.values():
         name = group[0].name.partition(": ")[0][:28] if len(group) == 1 else ""
-        label = f"{', '.join(str(rank[row.name]) for row in group)} {name}"
+        label = f"{', '.join(str(rank[id(row)]) for row in group)} {name}"
         axes.annotate(label, place(group[0]), fontsize=7, xytext=(6, 3), textcoords="offset points")
 
 

@@ -30,7 +30,7 @@ def profile_sampler(sampler: Sampler, n: int = 16, title: str = "", turns: int =
     if sampler.engine != "cpu":
         raise GenfastError(f"The {sampler.engine} engine does not measure its steps; the cpu engine does.")
     seconds = 0.005 if quick else 0.12
-    weights = weight_bytes(sampler.plan, sampler.precision)
+    weights = between_uses(sampler.plan, n, sampler.threads, sampler.precision)
     before = measured_ceilings.measure(sampler.precision, (weights,), seconds)
     condition = example_condition(sampler.model)
     given = None if condition is None else condition[[i % len(condition) for i in range(n)]]
@@ -110,15 +110,18 @@ def width_of(precision: str) -> int:
     return 2 if precision == "bfloat16" else 4
 
 
-def weight_bytes(plan: Plan, precision: str) -> int:
-    """Of all products together: what a thread goes through between two uses of the same weight."""
-    return cost(plan).weight_numbers * width_of(precision)
-
-
 def teams(n: int, threads: int) -> int:
     """How many times the weights of a launch are read: threads split the batch, and each reads them for its own
     images; where there are more threads than images, several share those of one image."""
     return max(1, min(n, threads))
+
+
+def between_uses(plan: Plan, n: int, threads: int, precision: str) -> int:
+    """Bytes of weights that a thread goes through between two uses of the same ones, which is about those of a tick:
+    what fits in a cache comes from there. Threads that share an image read their part of the weights each."""
+    price = cost(plan)
+    members = threads // teams(n, threads)
+    return min(price.weight_numbers, price.weight_reads // max(plan.ticks, 1)) * width_of(precision) // members
 
 
 def rows_of(plan: Plan, n: int, threads: int, precision: str, clocks: dict[str, Any]) -> list[Row]:
@@ -161,12 +164,12 @@ def crossover(plan: Plan, threads: int, precision: str, n: int, ceilings: Ceilin
         return ""
     width = width_of(precision)
     streamed = price.weight_reads * width
-    size = price.weight_numbers * width
+    size = between_uses(plan, threads, threads, precision)
     fetching = streamed * threads / ceilings.read_bandwidth(size)
     images = fetching / (price.flops / ceilings.peak)
     now = "weights" if n < images else "products"
     return (
-        f"A batch reads {streamed / 1e9:.3g} GB of weights a thread, whatever its size: the {size / 1e6:.3g} MB of all "
-        f"products again for every launch that uses them. At the ceilings here that takes as long as the products of "
-        f"{max(images, 0.1):.2g} images; with {n}, the {now} weigh more."
+        f"A batch reads {streamed / 1e9:.3g} GB of weights a thread, whatever its size: every launch reads those of "
+        f"its step again, of {price.weight_numbers * width / 1e6:.3g} MB in all. At the ceilings here that takes as "
+        f"long as the products of {max(images, 0.1):.2g} images; with {n}, the {now} weigh more."
     )

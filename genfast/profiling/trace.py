@@ -13,7 +13,7 @@ from torch.profiler import ProfilerActivity, profile, record_function
 
 def write_trace(path: Path, run: Callable[[], object], network: nn.Module) -> None:
     """Runs a function once under torch.profiler and writes the trace (JSON)."""
-    os.environ.setdefault("KINETO_LOG_LEVEL", "5")  # or else it says on stderr when it starts and stops
+    os.environ.setdefault("KINETO_LOG_LEVEL", "9")  # or else it says on stderr when it starts and stops
     activities = [ProfilerActivity.CPU]
     if torch.cuda.is_available():
         activities.append(ProfilerActivity.CUDA)

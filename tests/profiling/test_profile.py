@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import genfast
+from genfast.compiler.cost import cost
 from genfast.errors import GenfastError
 from genfast.models import VAE, GatedPixelCNN, GatedPixelCNNConfig, PixelCNN, PixelCNNConfig, VAEConfig
 from genfast.ops import backends
@@ -15,7 +16,7 @@ from genfast.profiling import files, profile_sampler, table, workload
 from genfast.profiling.ceilings import Ceilings
 from genfast.profiling.operators import profile_operator, profile_operators
 from genfast.profiling.profile import LATENCY, Row, against
-from genfast.profiling.sampler import quickest, teams
+from genfast.profiling.sampler import between_uses, quickest, teams
 from genfast.profiling.trace import write_trace
 from genfast.training import TrainConfig
 
@@ -76,6 +77,14 @@ def test_the_quickest_turn_of_each_kernel_counts() -> None:
 
 def test_threads_that_share_an_image_read_its_weights_once() -> None:
     assert [teams(n, 4) for n in (1, 3, 4, 100)] == [1, 3, 4, 4]
+
+
+def test_weights_come_round_again_after_a_tick() -> None:
+    plan = genfast.compile_sampler(PixelCNN(CNN).eval(), engine="eager").plan
+    reads = cost(plan).weight_reads
+    assert between_uses(plan, 4, 2, "float32") == reads // plan.ticks * 4
+    assert between_uses(plan, 1, 2, "float32") == reads // plan.ticks * 4 // 2  # two threads share the image
+    assert between_uses(plan, 4, 2, "bfloat16") == reads // plan.ticks * 2
 
 
 # ---- the sampler ----
