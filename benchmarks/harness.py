@@ -5,17 +5,14 @@ so the ratio holds. Every benchmark first checks that both functions give the sa
 """
 
 import json
-import os
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
+from genfast.profiling.machine import machine
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -49,42 +46,6 @@ def compare(
     ratios = [t / o for o, t in zip(times["ours"], times["theirs"], strict=True)]
     low, median, high = statistics.quantiles(ratios, n=4)
     return Ratio(median, low, high, min(times["ours"]), min(times["theirs"]))
-
-
-def matmul_peak(size: int = 1536, turns: int = 8) -> float:
-    """FLOP/s of the largest rate seen of a float32 matrix product: the ceiling that kernels are measured against."""
-    a, b = torch.randn(size, size), torch.randn(size, size)
-    best = float("inf")
-    for _ in range(turns):
-        start = time.perf_counter()
-        torch.mm(a, b)
-        best = min(best, time.perf_counter() - start)
-    return 2 * size**3 / best
-
-
-def machine() -> dict[str, Any]:
-    """What a number depends on."""
-    from genfast.ops.backends import isa
-
-    model = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [
-            line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")
-        ]
-        model = names[0] if names else model
-    commit = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=RESULTS.parent, capture_output=True, text=True
-    )
-    return {
-        "cpu": model,
-        "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
-        "instruction_set": isa(),
-        "torch": torch.__version__,
-        "commit": commit.stdout.strip() or "unknown",
-        "date": time.strftime("%Y-%m-%d"),
-    }
 
 
 def save(name: str, rows: list[dict[str, Any]], **more: Any) -> Path:

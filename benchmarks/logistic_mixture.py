@@ -6,16 +6,13 @@ The eager formula is about thirty elementwise passes over tensors of K * C maps,
 an approximation where P < 1e-5; the parameters here have scales of some levels, where both agree.
 
 The floor: every parameter read once and (backward) every gradient written once at the bandwidth of a copy, plus the
-exponentials at the rate of torch.exp in cache: four a logistic, a tanh a coefficient, two a component (one logistic a
-channel: a logarithm instead), twice for forward + backward, which computes them again instead of keeping them. Both
-are measured in the same run. "Floors" is our time over that.
+exponentials (kernels/logistic_mixture/work.py) at the rate of torch.exp in cache, twice for forward + backward, which
+computes them again instead of keeping them. Both are measured in the same run. "Floors" is our time over that.
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +20,8 @@ from harness import as_row, compare, save
 from torch import Tensor
 
 from genfast import ops
+from genfast.kernels.logistic_mixture.work import work
+from genfast.profiling.ceilings import copy_rate, exponential_rate
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 # title, B, C, side, components
@@ -92,33 +91,10 @@ def four(function: Callable[[Tensor], Tensor], params: Tensor) -> None:
         function(params)
 
 
-def best_seconds(function: Callable[[], Any], turns: int = 10) -> float:
-    times = []
-    for _ in range(turns):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return min(times)
-
-
-def ceilings() -> tuple[float, float]:
-    """Bytes a second of a copy (read and written), and exponentials a second: one thread's in cache, times the
-    threads."""
-    threads = torch.get_num_threads()
-    large, small = torch.ones(1 << 24), torch.linspace(-5, 5, 1 << 13)
-    copied, out = torch.empty_like(large), torch.empty_like(small)
-    bandwidth = 2 * large.nbytes / best_seconds(lambda: copied.copy_(large))
-    torch.set_num_threads(1)
-    rate = small.numel() / best_seconds(lambda: torch.exp(small, out=out), turns=200)
-    torch.set_num_threads(threads)
-    return bandwidth, threads * rate
-
-
 def floor(params: Tensor, images: Tensor, components: int | None, ceiling: tuple[float, float]) -> tuple[float, float]:
     """Seconds of forward, and of forward + backward."""
     pixels, channels = images.numel() // images.shape[1], images.shape[1]
-    per_pixel = 5 * channels if components is None else components * (4 * channels + (3 if channels == 3 else 0) + 2)
-    exponentials = pixels * per_pixel / ceiling[1]
+    exponentials = work(pixels, channels, components or 0).exponentials / ceiling[1]
     return params.nbytes / ceiling[0] + exponentials, 3 * params.nbytes / ceiling[0] + 2 * exponentials
 
 
@@ -148,7 +124,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    ceiling = ceilings()
+    ceiling = copy_rate(), exponential_rate()
     print(f"copy {ceiling[0] / 1e9:.1f} GB/s, {ceiling[1] / 1e9:.2f} G exponentials a second, {args.threads} threads")
     rows = []
     for title, *sizes in CASES:

@@ -13,11 +13,13 @@ from itertools import product
 
 import torch
 import torch.nn.functional as F
-from harness import as_row, compare, matmul_peak, save
+from harness import as_row, compare, save
 from torch import Tensor
 
 from genfast import ops
-from genfast.kernels.masked_conv2d.mask import causal_mask, num_taps
+from genfast.kernels.masked_conv2d.mask import causal_mask
+from genfast.kernels.masked_conv2d.work import work
+from genfast.profiling.ceilings import product_rate
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
@@ -43,7 +45,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     quick, threads = (lambda a: (a.quick, a.threads))(parser.parse_args())
     torch.set_num_threads(threads)
-    peak = matmul_peak()
+    peak = product_rate()
     print(f"peak of a float32 matrix product: {peak / 1e9:.0f} GFLOP/s on {threads} threads")
     rows = []
     for layout, k, channels, side, batch in product(FORMATS, (3, 5, 7), (64, 128), (28, 32), (16, 64)):
@@ -65,7 +67,7 @@ def main() -> None:
                 lambda inputs=inputs: ops.masked_conv2d(*inputs), lambda inputs=inputs, mask=mask: dense(*inputs, mask)
             )
         both = compare(ours_step, theirs_step, turns=5)
-        flops = 2 * batch * side * side * channels**2 * num_taps((k, k), "B", 1)
+        flops = work(batch * side * side, channels, channels, (k, k), "B").flops
         row = {"layout": layout, "kernel": k, "channels": channels, "side": side, "batch": batch, "flops": flops,
                **as_row("forward", forward), **as_row("step", both),
                "forward_of_peak": round(flops / forward.ours / peak, 3), "step_of_peak": round(3 * flops / both.ours /

@@ -22,13 +22,14 @@ from typing import Any
 from unittest import mock
 
 import torch
-from harness import Ratio, as_row, compare, matmul_peak, save
+from harness import Ratio, as_row, compare, save
 from torch import Tensor, nn
 
 import genfast
 from genfast.models import MODELS, ImageModel, build_model
 from genfast.nn import MaskedConv2d, ShiftedConv2d
 from genfast.ops.backends import isa
+from genfast.profiling.ceilings import product_rate
 from genfast.sampling import naive
 
 CASES = {
@@ -150,7 +151,7 @@ def main() -> None:
     parser.add_argument("--bfloat16", action="store_true", default=isa() in ("avx512_bf16", "amx_bf16"))
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    peak = matmul_peak()
+    peak = product_rate()
     print(f"peak of a float32 matrix product: {peak / 1e9:.0f} GFLOP/s on {arguments.threads} threads")
     rows: list[dict[str, Any]] = []
     for title, (name, preset) in CASES.items():

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import tyro
 
 from genfast.errors import GenfastError
+from genfast.profiling.units import seconds as seconds
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -185,11 +186,3 @@ class DrawFlags(RunFlags):
             raise GenfastError(f"{self.condition} must hold one array of numbers, [n, D] or [D].")
         tensor = torch.from_numpy(vectors.astype(np.float32))
         return tensor.expand(n, -1) if tensor.ndim == 1 else tensor
-
-
-def seconds(value: float) -> str:
-    """A time for people: 3 significant digits."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if value >= size:
-            return f"{value / size:.3g} {unit}"
-    return f"{value / 1e-6:.3g} us"

@@ -81,6 +81,19 @@ def train(
     return run.train(resume, overwrite, source)
 
 
+def stepper(
+    model_name: str, data: ImageSet, train_config: TrainConfig, initial: Model
+) -> tuple[Callable[[], object], Model]:
+    """(a function that makes one training step at each call, as ``train`` does, the model that learns by it).
+
+    The model is a copy of ``initial``. Nothing is written, and losses are not looked at. Like ``train``, it seeds
+    PyTorch's global generator and flushes denormal numbers. Raises GenfastError for images that the model cannot read.
+    """
+    run = _Run(model_name, initial.config, data, train_config, Path(), None, initial, False, None)
+    run.model.train()
+    return run._step, run.model
+
+
 class _Run:
     """The moving parts of one call of ``train``."""
 
