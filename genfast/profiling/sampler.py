@@ -13,7 +13,7 @@ from genfast.profiling.profile import Profile, Row, against
 from genfast.sampling import Sampler
 from genfast.sampling.cpu import CpuEngine
 from genfast.sampling.incremental import request_of
-from genfast.sampling.sampler import example_condition
+from genfast.sampling.sampler import example_conditions
 from genfast.sampling.task import Task, nothing_known, prepare
 
 PARTS = ("gather", "gemm", "body", "store")
@@ -32,8 +32,8 @@ def profile_sampler(sampler: Sampler, n: int = 16, title: str = "", turns: int =
     seconds = 0.005 if quick else 0.12
     weights = between_uses(sampler.plan, n, sampler.threads, sampler.precision)
     before = measured_ceilings.measure(sampler.precision, (weights,), seconds)
-    condition = example_condition(sampler.model)
-    given = None if condition is None else condition[[i % len(condition) for i in range(n)]]
+    examples = example_conditions(sampler.model)
+    given = tuple(e[[i % len(e) for i in range(n)]] for e in examples) or None
     images, known = nothing_known(sampler.model, n)
 
     def draw() -> object:
@@ -41,7 +41,7 @@ def profile_sampler(sampler: Sampler, n: int = 16, title: str = "", turns: int =
 
     turns = measured_ceilings.affordable(turns, _timed(draw))  # the first is slow
     whole = min(_timed(draw) for _ in range(turns))
-    engine = CpuEngine(sampler.plan, sampler.threads, sampler.precision == "bfloat16")
+    engine = CpuEngine(sampler.plan, sampler.threads, sampler.precision == "bfloat16", sampler.model.likelihood)
     height = images.shape[2]
 
     def run(profile: bool) -> tuple[float, dict[str, Any]]:

@@ -8,6 +8,7 @@
 #include "tap_gemm/cpu.h"
 
 namespace genfast::GENFAST_ISA {
+namespace {
 
 constexpr int kTileSize = 16;  // rows, columns, and pairs in k
 // The tiles: four of sums, rows and weights of 16 pairs, and the same of the pairs that are left over. Their numbers become part of
@@ -129,4 +130,5 @@ void product_by_tiles(const TapGemm<BFloat16Pair, float>& g, const Finish& finis
   _tile_release();
 }
 
+}  // namespace
 }  // namespace genfast::GENFAST_ISA
