@@ -40,3 +40,16 @@ def test_commands_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"\bmake (\w[\w-]*)", README):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_profile_example_says_what_a_profile_says() -> None:
+    from genfast.models import MODELS
+    from genfast.profiling.profile import BOUNDS
+    from genfast.profiling.table import COLUMNS
+
+    ((name, preset),) = re.findall(r"^genfast profile ([\w-]+):([\w-]+)", README, re.MULTILINE)
+    assert preset in MODELS[name].presets
+    head, rows = re.findall(r"^\| step \|(.*)\|\n\|[-|]*\n((?:\|.*\n)+)", README, re.MULTILINE)[0]
+    assert {cell.strip() for cell in head.split("|")} <= {"images", *COLUMNS}
+    for row in rows.splitlines():
+        assert row.split("|")[-2].strip() in BOUNDS

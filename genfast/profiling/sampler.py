@@ -32,8 +32,7 @@ def profile_sampler(sampler: Sampler, n: int = 16, title: str = "", turns: int =
     seconds = 0.005 if quick else 0.12
     weights = between_uses(sampler.plan, n, sampler.threads, sampler.precision)
     before = measured_ceilings.measure(sampler.precision, (weights,), seconds)
-    examples = example_conditions(sampler.model)
-    given = tuple(e[[i % len(e) for i in range(n)]] for e in examples) or None
+    given = tuple(c[[i % len(c) for i in range(n)]] for c in example_conditions(sampler.model))
     images, known = nothing_known(sampler.model, n)
 
     def draw() -> object:
@@ -41,13 +40,13 @@ def profile_sampler(sampler: Sampler, n: int = 16, title: str = "", turns: int =
 
     turns = measured_ceilings.affordable(turns, _timed(draw))  # the first is slow
     whole = min(_timed(draw) for _ in range(turns))
-    engine = CpuEngine(sampler.plan, sampler.threads, sampler.precision == "bfloat16", sampler.model.likelihood)
-    height = images.shape[2]
+    likelihood = sampler.model.likelihood
+    engine = CpuEngine(sampler.plan, sampler.threads, sampler.precision == "bfloat16", likelihood)
 
     def run(profile: bool) -> tuple[float, dict[str, Any]]:
         task: Task = prepare(sampler.model, images, known, condition=given)
         started = engine.start(request_of(task), profile=profile)
-        took = _timed(lambda: started.until_row(height - 1))
+        took = _timed(lambda: started.until_row(task.images.shape[2] - 1))
         return took, started.profile() if profile else {}
 
     inside = min(run(False)[0] for _ in range(turns))
@@ -72,7 +71,7 @@ def profile_sampler(sampler: Sampler, n: int = 16, title: str = "", turns: int =
         what="sample",
         row_kind="step",
         images=n,
-        pixels=height * images.shape[3],
+        pixels=images.shape[2] * images.shape[3],
         rows=ranked,
         seconds=whole,
         device_seconds=min(inside, whole),
@@ -152,7 +151,8 @@ def rows_of(plan: Plan, n: int, threads: int, precision: str, clocks: dict[str, 
 def draws_row(plan: Plan, n: int, seconds: float) -> Row:
     """Levels drawn from their parameters: an exponential for each parameter, and one read of it."""
     calls = plan.draw_tick.size
-    parameters = sum(draw.params.width for draw in plan.draws) * plan.draw_tick.shape[1] * n
+    reads = {(draw.params.value, draw.params.start): draw.params.width for draw in plan.draws}  # colours may share one
+    parameters = sum(reads.values()) * plan.draw_tick.shape[1] * n
     traffic = {ACTIVATIONS: 4 * parameters}
     return Row(DRAWS, calls, seconds, 0, parameters, traffic, working_set=4 * parameters // max(calls, 1))
 
