@@ -147,7 +147,7 @@ class DrawFlags(RunFlags):
     run)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: the cpu and eager engines round the factors of matrix products; faster where the machine has
-    AMX or AVX512-BF16 (see genfast info), and not quite the model's own distribution."""
+    AMX (see genfast info), and not quite the model's own distribution."""
     batch_size: int | None = None
     """Images drawn at a time; bounds the memory (default: what suits the engine)."""
 

@@ -57,7 +57,7 @@ def compile_sampler(
     threads: for the cpu engine; default torch.get_num_threads().
     precision: "float32", or "bfloat16" for the eager and cpu engines: the factors of matrix products are rounded to
     bfloat16, everything else stays as it is. Another distribution, close to the model's; ``log_prob`` is exact for it.
-    Faster than float32 on the cpu engine where the machine has AMX or a fast AVX512-BF16 (`genfast info`).
+    Faster than float32 on the cpu engine where the machine has AMX (`genfast info`).
     condition: an example, needed only if the model is conditional and has neither num_classes nor condition_dim.
 
     Raises NotCausal, naming the first layer that looks ahead; NotSupported, naming the operator and the layer, if an
