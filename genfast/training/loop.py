@@ -3,7 +3,7 @@
 import dataclasses
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from genfast.data import ImageSet
 from genfast.errors import GenfastError
-from genfast.likelihoods import trusted
 from genfast.models import ImageConfig, Model, build_model
 from genfast.training.checkpoint import (
     find_checkpoint,
@@ -29,6 +28,7 @@ from genfast.training.evaluate import check_match, gather_metrics, image_scores,
 from genfast.training.metrics import Metrics, is_density, logged
 from genfast.training.order import Order, stream
 from genfast.training.pictures import draw_pictures
+from genfast.training.players import Player, read_moments, write_moments
 from genfast.training.recipe import DataConfig, TrainConfig
 from genfast.training.run import RunFolder
 from genfast.training.window import Window
@@ -140,7 +140,7 @@ class _Run:
             check_match(model, held_out)
         self.model = model.to(self.accelerator.device)
         self.average = AveragedModel(self.model, config.ema)
-        self.players = {name: self._player(name) for name in self.model.players}
+        self.players = {name: Player(self.model, name, config, self.accelerator) for name in self.model.players}
         self.total = config.total_steps(len(data))
         self.order = Order(len(data), config.batch_size, config.steps_per_epoch(len(data)), config.seed)
         self.step = 0
@@ -149,13 +149,6 @@ class _Run:
         self.window = Window()
         self.last_metrics: Metrics | None = None
         self.evaluated_at = -1
-
-    def _player(self, name: str) -> "_Player":
-        part = self.model.get_submodule(name)
-        optimizer = _optimizer(part, self.config)
-        # The wrapped loss carries autocast and, with several processes, the averaging of gradients.
-        loss, stepper = self.accelerator.prepare(_Loss(self.model, name), optimizer)
-        return _Player(list(part.parameters()), optimizer, loss, stepper)
 
     # ---- the run ----
 
@@ -221,20 +214,8 @@ class _Run:
         torch.manual_seed(stream(config.seed, step, process))  # latent variables, dropout and the like
         rate = config.learning_rate_at(step, self.total)
         for name in self.model.turns(step):
-            player = self.players[name]
-            for group in player.optimizer.param_groups:
-                group["lr"] = rate
-            losses, scores = player.loss(images, labels, step)
-            loss = losses.sum()
-            # Gradients are averaged over processes; the factor makes that the mean over the whole batch, however split.
-            self.accelerator.backward(loss * (processes / len(batch)))
-            norm = self.accelerator.clip_grad_norm_(player.parameters, config.grad_clip or math.inf)
-            sums = torch.stack([loss.detach().double(), *(v.detach().double().sum() for v in scores.values())])
-            sums = self.accelerator.reduce(sums, "sum")
-            numbers = torch.cat([sums[:1], norm.detach().to(sums).reshape(1), sums[1:]])
-            self.window.add(name, step + 1, len(batch), list(scores), numbers)
-            player.stepper.step()
-            player.stepper.zero_grad()
+            scores, numbers = self.players[name].turn(images, labels, step, rate, len(batch))
+            self.window.add(name, step + 1, len(batch), scores, numbers)
         self.step += 1
         self.average.update(self.model, self.step)
         return rate
@@ -384,13 +365,7 @@ class _Run:
         self.saved_at = self.step
         if not self.is_main:
             return
-        states = self._optimizer_states()
-        moments = {
-            f"{name}/{key}": value
-            for name, parameter in self.model.named_parameters()
-            for key, value in states[parameter].items()
-        }
-        tensors = {"model": self.model.state_dict(), "optimizer": moments}
+        tensors = {"model": self.model.state_dict(), "optimizer": read_moments(self.model, self.players.values())}
         if self.config.ema:
             tensors["ema"] = self.average.model.state_dict()
         scaler = self.accelerator.scaler
@@ -405,20 +380,11 @@ class _Run:
         self.folder.sync_metrics()
         write_checkpoint(self.folder.path, self.step, self.described, tensors, state)
 
-    def _optimizer_states(self) -> Mapping[torch.nn.Parameter, dict[str, torch.Tensor]]:
-        """What the optimizers remember of each parameter, filled in by them; parameters have one optimizer each."""
-        return {p: player.optimizer.state[p] for player in self.players.values() for p in player.parameters}
-
     def _restore(self, checkpoint: Path) -> None:
         state = read_state(checkpoint)
         read_model(checkpoint, "model", self.model, state)
         read_model(checkpoint, "ema" if self.config.ema else "model", self.average.model, state)
-        moments, states = read_tensors(checkpoint, "optimizer", state), self._optimizer_states()
-        for name, parameter in self.model.named_parameters():
-            mine = {key.rpartition("/")[2]: value for key, value in moments.items() if key.rpartition("/")[0] == name}
-            for key, value in mine.items():
-                # Adam keeps its step counts on the CPU, and one that is fused reads moments in the parameter's layout.
-                states[parameter][key] = value if key == "step" else torch.empty_like(parameter).copy_(value)
+        write_moments(self.model, self.players.values(), read_tensors(checkpoint, "optimizer", state))
         try:
             self.step = self.saved_at = int(state["step"])
             self.seconds = float(state["seconds"])
@@ -429,35 +395,6 @@ class _Run:
             raise GenfastError(f"{checkpoint / 'state.json'} is corrupted: resume from another checkpoint.") from None
         if scaler and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(scaler)
-
-
-@dataclass(frozen=True)
-class _Player:
-    """A part of the model that learns by a loss of its own; in most families it is the whole model."""
-
-    parameters: list[torch.nn.Parameter]
-    optimizer: torch.optim.Optimizer
-    loss: torch.nn.Module  # as Accelerate wraps it
-    stepper: Any  # the optimizer as Accelerate wraps it
-
-
-class _Loss(torch.nn.Module):
-    """What a player minimises as a forward pass, which is what Accelerate wraps.
-
-    Its only submodule is the player, so that processes average the gradients of that alone.
-    """
-
-    def __init__(self, model: Model, name: str) -> None:
-        super().__init__()
-        self.part = model.get_submodule(name)
-        self.name = name
-        self._turn_loss = model.turn_loss
-
-    def forward(
-        self, images: torch.Tensor, labels: torch.Tensor | None, step: int
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        with trusted():  # the images were checked when they were loaded
-            return self._turn_loss(self.name, images, labels, step)
 
 
 def _accelerator(config: TrainConfig) -> "Accelerator":
@@ -471,16 +408,6 @@ def _accelerator(config: TrainConfig) -> "Accelerator":
         raise GenfastError(
             f"A process trains with one device and one precision, and Accelerate was set up otherwise before ({error})."
         ) from None
-
-
-def _optimizer(model: torch.nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """Adam over the parameters; on a CPU in one pass over each, where PyTorch's default makes a dozen: a quarter of a
-    small VAE's step."""
-    parameters, rate, betas = list(model.parameters()), config.learning_rate, (config.beta1, config.beta2)
-    fused = all(parameter.device.type == "cpu" for parameter in parameters) or None
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=rate, betas=betas, weight_decay=config.weight_decay, fused=fused)
-    return torch.optim.Adam(parameters, lr=rate, betas=betas, fused=fused)
 
 
 def _tensorboard(run_dir: Path, step: int) -> Any:
