@@ -80,10 +80,10 @@ GENFAST_INLINE Bin<T> bin(const Scale<T>& scale, V middle, V mean, V log_scale) 
   out.above = rise * most_of(r, one);
   out.below = of_near * of_far * (is_narrow ? -minus_w : one);
   if constexpr (kBackward) {
-    const V of_all = one / (of_near * of_far * rise);                              // one division serves for three
-    const V near_edge = depth >= scale.deep ? zero : of_far * (rise * of_all);     // sigmoid(-depth)
-    const V far_edge = far * (of_near * (rise * of_all));                          // sigmoid(depth - w)
-    const V of_w = minus_w * across.exp * (of_near * of_far * of_all);             // -w / (e^w - 1)
+    const V of_all = one / (of_near * of_far * rise);  // one division serves for three
+    const V near_edge = depth >= scale.deep ? zero : of_far * (rise * of_all);  // sigmoid(-depth)
+    const V far_edge = far * (of_near * (rise * of_all));                       // sigmoid(depth - w)
+    const V of_w = minus_w * across.exp * (of_near * of_far * of_all);          // -w / (e^w - 1)
     const V dmean = t * (near_edge - far_edge);
     out.dmean = at_lower ? dmean : -dmean;
     out.dlog_scale = of_w + far_edge * (depth + minus_w) - near_edge * depth;

@@ -5,21 +5,24 @@
 namespace genfast::GENFAST_ISA {
 namespace {
 
+constexpr int kSinglePixels = 128, kMixturePixels = 32;  // 120 rows of floats, of a mixture, are then 15 KB: half of a typical L1
+
 template <class T>
-using SingleTile = Tile<T, 128>;
+using SingleTile = Tile<T, kSinglePixels>;
 template <class T>
-using MixtureTile = Tile<T, 32>;  // 120 rows of floats are then 15 KB, half of a typical L1
+using MixtureTile = Tile<T, kMixturePixels>;
 
 template <class T>
 using Of = typename Vector<T>::type;
 
 // One logistic a channel, for n pixels: the results, or with kBackward the gradients in the place of the parameters. The logarithms
 // come in a loop of their own: a loop's chain of dependent operations is then so short that a processor works at several vectors.
+// The scale is a copy, as stores could change what a reference shows.
 template <bool kBackward, class T>
 void single(const LogisticMixture& g, const Scale<T> scale, const SingleTile<T>& tile, int64_t n) {
   for (int64_t c = 0; c < g.channels; c++) {
-    const int64_t begin = c * tile.pixels, end = begin + n;
-    T *means = tile.params, *log_scales = means + g.channels * tile.pixels;
+    const int64_t begin = c * kSinglePixels, end = begin + n;
+    T *means = tile.params, *log_scales = means + g.channels * kSinglePixels;
     for (int64_t i = begin; i < end; i += kLanes<T>) {
       const auto one = bin<kBackward>(scale, load(tile.middles + i), load(means + i) * scale.levels_minus_1, load(log_scales + i));
       if constexpr (kBackward) {
@@ -47,8 +50,9 @@ struct Component {
   T* ratio;           // its product of ratios
   T* weight;          // e^(logit - greatest)
   Component(const LogisticMixture& g, const MixtureTile<T>& tile, int64_t k, int64_t i)
-      : logit(tile.params + k * MixtureTile<T>::pixels + i), colours(logit + g.components * MixtureTile<T>::pixels), row(g.components * MixtureTile<T>::pixels),
-        colour(row * (g.channels == 3 ? 3 : 2)), ratio(tile.shares + k * MixtureTile<T>::pixels + i), weight(ratio + g.components * MixtureTile<T>::pixels) {}
+      : logit(tile.params + k * kMixturePixels + i), colours(logit + g.components * kMixturePixels), row(g.components * kMixturePixels),
+        colour(row * (g.channels == 3 ? 3 : 2)), ratio(tile.shares + k * kMixturePixels + i),
+        weight(ratio + g.components * kMixturePixels) {}
   T* mean(int64_t c) const { return colours + c * colour; }
   T* log_scale(int64_t c) const { return mean(c) + row; }
   T* coefficient(int64_t c) const { return mean(c) + 2 * row; }
@@ -105,9 +109,9 @@ template <bool kBackward, int C, class T>
 void mixture(const LogisticMixture& g, const Scale<T>& scale, const MixtureTile<T>& tile, int64_t n) {
   for (int64_t i = 0; i < n; i += kLanes<T>) {
     Of<T> middle[C];
-    for (int c = 0; c < C; c++) middle[c] = load(tile.middles + c * MixtureTile<T>::pixels + i);
+    for (int c = 0; c < C; c++) middle[c] = load(tile.middles + c * kMixturePixels + i);
     Of<T> greatest = load(tile.params + i), top = splat(T(-__builtin_inf())), weights = {}, total = {};
-    for (int64_t k = 1; k < g.components; k++) greatest = most_of(greatest, load(tile.params + k * MixtureTile<T>::pixels + i));
+    for (int64_t k = 1; k < g.components; k++) greatest = most_of(greatest, load(tile.params + k * kMixturePixels + i));
     for (int64_t k = 0; k < g.components; k++) {
       const Component<T> one(g, tile, k, i);
       const Of<T> exponent = all_colours<kBackward, C>(scale, one, middle), logit = load(one.logit) - greatest;

@@ -48,7 +48,7 @@ GENFAST_INLINE int64_t write_few(const T* rows, int64_t row, int64_t n, E* param
 
 // What lies beyond the n pixels of a last tile is zero: computed with, and never stored.
 template <class E, class T, int kPixels>
-void read_params(const LogisticMixture& g, const E* params, int64_t begin, int64_t n, const Tile<T, kPixels>& tile) {
+GENFAST_INLINE void read_params(const LogisticMixture& g, const E* params, int64_t begin, int64_t n, const Tile<T, kPixels>& tile) {
   const int64_t P = g.params();
   T* const rows = tile.params;
   if (g.pixel_major) {
@@ -64,7 +64,7 @@ void read_params(const LogisticMixture& g, const E* params, int64_t begin, int64
 }
 
 template <class E, class T, int kPixels>
-void write_params(const LogisticMixture& g, const Tile<T, kPixels>& tile, int64_t begin, int64_t n, E* params) {
+GENFAST_INLINE void write_params(const LogisticMixture& g, const Tile<T, kPixels>& tile, int64_t begin, int64_t n, E* params) {
   const int64_t P = g.params();
   const T* const rows = tile.params;
   if (g.pixel_major) {
@@ -77,7 +77,8 @@ void write_params(const LogisticMixture& g, const Tile<T, kPixels>& tile, int64_
 }
 
 template <class T, int kPixels>
-void read_levels(const LogisticMixture& g, const uint8_t* images, int64_t begin, int64_t n, const Tile<T, kPixels>& tile) {
+GENFAST_INLINE void read_levels(const LogisticMixture& g, const uint8_t* images, int64_t begin, int64_t n,
+                                const Tile<T, kPixels>& tile) {
   for (int64_t c = 0; c < g.channels; c++) {
     uint8_t levels[kPixels] = {};
     __builtin_memcpy(levels, images + c * g.pixels + begin, n);
@@ -86,7 +87,7 @@ void read_levels(const LogisticMixture& g, const uint8_t* images, int64_t begin,
 }
 
 template <class T, int kPixels>
-void read_grad(const LogisticMixture& g, const T* grad, int64_t begin, int64_t n, const Tile<T, kPixels>& tile) {
+GENFAST_INLINE void read_grad(const LogisticMixture& g, const T* grad, int64_t begin, int64_t n, const Tile<T, kPixels>& tile) {
   for (int64_t c = 0; c < g.results(); c++) {
     copy(grad + c * g.pixels + begin, tile.results + c * kPixels, n);
     for (int64_t i = n; i < kPixels; i++) tile.results[c * kPixels + i] = 0;
@@ -94,7 +95,7 @@ void read_grad(const LogisticMixture& g, const T* grad, int64_t begin, int64_t n
 }
 
 template <class T, int kPixels>
-void write_results(const LogisticMixture& g, const Tile<T, kPixels>& tile, int64_t begin, int64_t n, T* out) {
+GENFAST_INLINE void write_results(const LogisticMixture& g, const Tile<T, kPixels>& tile, int64_t begin, int64_t n, T* out) {
   for (int64_t c = 0; c < g.results(); c++) copy(tile.results + c * kPixels, out + c * g.pixels + begin, n);
 }
 
