@@ -23,6 +23,6 @@ draw.h draw.cpp   draws sub-pixels, for the CPU sampling engine; genfast.likelih
 triton_kernel.py, triton_launch.py   the same on a GPU: tiles of pixels by components
 cuda_bin.cuh, cuda_kernels.cuh, cuda.cuh, cuda.cu   and in CUDA C++: tiles in shared memory
 
-It reads P numbers a pixel once (backward also writes as many) and computes per logistic three exponentials, one division
-and for three colours a tanh, per component two exponentials, per pixel one logarithm.
+It reads P numbers a pixel once (backward also writes as many) and computes per logistic three exponentials, one
+division and for three colours a tanh, per component two exponentials, per pixel one logarithm.
 """
