@@ -1,6 +1,6 @@
 """logistic_mixture against the eager formula of published PixelCNN++ code: forward, and forward + backward.
 
-    python benchmarks/logistic_mixture.py [--quick]
+    python benchmarks/logistic_mixture.py [--quick] [--only TEXT]
 
 The eager formula is about thirty elementwise passes over tensors of K * C maps, and autograd keeps most of them. It is
 an approximation where P < 1e-5; the parameters here have scales of some levels, where both agree.
@@ -121,13 +121,14 @@ def measure(title: str, sizes: tuple[int, int, int, int | None], layout: str, ce
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="three turns; writes nothing")
+    parser.add_argument("--only", default="", help="cases with this in their title; writes nothing")
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     ceiling = copy_rate(), exponential_rate()
     print(f"copy {ceiling[0] / 1e9:.1f} GB/s, {ceiling[1] / 1e9:.2f} G exponentials a second, {args.threads} threads")
     rows = []
-    for title, *sizes in CASES:
+    for title, *sizes in (case for case in CASES if args.only in case[0]):
         for layout in FORMATS:
             row = measure(title, tuple(sizes), layout, ceiling, turns=3 if args.quick else 9)
             rows.append(row)
@@ -137,7 +138,7 @@ def main() -> None:
                 for what, key, calls in (("forward", "forward", 4), ("forward+backward", "step", 1))
             ]
             print(f"{title} batch {row['batch']} {layout:13}:  {';  '.join(parts)}", flush=True)
-    if not args.quick:
+    if not args.quick and not args.only:
         gb, exps = round(ceiling[0] / 1e9, 1), round(ceiling[1] / 1e9, 2)
         print("wrote", save("logistic_mixture", rows, copy_gb_per_s=gb, g_exp_per_s=exps))
 

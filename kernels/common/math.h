@@ -4,8 +4,9 @@
 // units in the last place, expm1 2, tanh 3, sigmoid 3; of doubles exp 1.5, tanh 3, sigmoid 3 (tests/ops/test_row_lstm.py). A result
 // below 2^-125 (doubles: 2^-1020) is 0, so that no subnormal number comes out, which some machines compute with a hundred times
 // slower. exp overflows to infinity; the others
-// are finite for every finite argument. NaN gives NaN, and infinities give the limits. decay and log take only the arguments they
-// name: decay 1.5 units, log 2.5, of floats and of doubles (tests/ops/test_logistic_mixture.py sees their sum).
+// are finite for every finite argument. NaN gives NaN, and infinities give the limits. exp_within, decay and log_ratio take only
+// the arguments they name: exp_within and decay 1.5 units, log_ratio 2.5, of floats and of doubles (the sum of their errors is
+// what tests/ops/test_logistic_mixture.py sees).
 //
 // exp(x) = 2^n exp(r), n the whole number nearest to x / ln 2 and |r| <= ln 2 / 2. Adding 1.5 * 2^(mantissa bits) rounds to a
 // whole number and leaves it in the low bits, from where a shift makes it an exponent.
@@ -69,6 +70,13 @@ GENFAST_INLINE Floats tanh(Floats x) {
   return (Floats)((Int32s)(t / (t + 2.0f)) | sign);
 }
 
+// For x between -86 and 86, or NaN.
+GENFAST_INLINE Floats exp_within(Floats x) {
+  const ReducedFloats e = reduce_exp(x);
+  const Floats scale = (Floats)(e.n_shifted + kOneBits);
+  return e.expm1 * scale + scale;
+}
+
 struct DecayOfFloats {
   Floats exp, expm1;  // each to its own last places
 };
@@ -89,18 +97,18 @@ GENFAST_INLINE Floats expm1(Floats x) {
   return x > high ? exp(x) : e.expm1 * scale + (scale - 1.0f);
 }
 
-// The logarithm of a positive normal number 2^n m, sqrt(1/2) <= m < sqrt(2): n ln 2 + 2 artanh((m - 1) / (m + 1)), by Taylor's
-// polynomial to the 9th power: its rest is 2e-9 of the logarithm.
-GENFAST_INLINE Floats log(Floats x) {
-  const Int32s n = ((Int32s)x - 0x3f3504f3) >> 23;
-  const Floats m = (Floats)((Int32s)x - (n << 23)), power = __builtin_convertvector(n, Floats);
-  const Floats s = (m - 1.0f) / (m + 1.0f), z = s * s;
+// ln(a / b) of positive normal numbers with a normal quotient, by one division: with b' = 2^n b so near to a that
+// |s| <= 0.2006, s = (a - b') / (a + b'), it is n ln 2 + 2 artanh(s), by Taylor's polynomial to the 9th power: its rest is 1e-8 of
+// the logarithm. As an integer a float is 2^23 times its logarithm to base 2, to 0.09, which is near enough to tell n.
+GENFAST_INLINE Floats log_ratio(Floats a, Floats b) {
+  const Int32s n = ((Int32s)a - (Int32s)b + (1 << 22)) >> 23;
+  const Floats near = (Floats)((Int32s)b + (n << 23)), power = __builtin_convertvector(n, Floats);
+  const Floats s = (a - near) / (a + near), z = s * s;
   Floats p = splat(1.0f / 9);
   p = p * z + 1.0f / 7;
   p = p * z + 1.0f / 5;
   p = p * z + 1.0f / 3;
-  const Floats y = power * 0.693359375f + (2.0f * (s * z * p + s) + power * -2.12194440e-4f);
-  return x != x ? x : y;
+  return power * 0.693359375f + (2.0f * (s * z * p + s) + power * -2.12194440e-4f);
 }
 
 struct ReducedDoubles {
@@ -137,6 +145,13 @@ GENFAST_INLINE Doubles exp(Doubles x) {
   return x < low ? Doubles{} : (e.expm1 * scale + scale) * 2.0;
 }
 
+// For x between -700 and 700, or NaN.
+GENFAST_INLINE Doubles exp_within(Doubles x) {
+  const ReducedDoubles e = reduce_exp(x);
+  const Doubles scale = (Doubles)(e.n_shifted + kOneBitsOfDouble);
+  return e.expm1 * scale + scale;
+}
+
 struct DecayOfDoubles {
   Doubles exp, expm1;
 };
@@ -148,11 +163,11 @@ GENFAST_INLINE DecayOfDoubles decay(Doubles x) {
   return {x < low ? Doubles{} : e.expm1 * scale + scale, e.expm1 * scale + (scale - 1.0)};
 }
 
-// To the 21st power: the rest is 2e-19 of the logarithm.
-GENFAST_INLINE Doubles log(Doubles x) {
-  const Int64s n = ((Int64s)x - 0x3fe6a09e667f3bcd) >> 52;
-  const Doubles m = (Doubles)((Int64s)x - (n << 52)), power = __builtin_convertvector(n, Doubles);
-  const Doubles s = (m - 1.0) / (m + 1.0), z = s * s;
+// To the 21st power: the rest is 2e-17 of the logarithm.
+GENFAST_INLINE Doubles log_ratio(Doubles a, Doubles b) {
+  const Int64s n = ((Int64s)a - (Int64s)b + (int64_t(1) << 51)) >> 52;
+  const Doubles near = (Doubles)((Int64s)b + (n << 52)), power = __builtin_convertvector(n, Doubles);
+  const Doubles s = (a - near) / (a + near), z = s * s;
   Doubles p = splat(1.0 / 21);
   p = p * z + 1.0 / 19;
   p = p * z + 1.0 / 17;
@@ -163,8 +178,7 @@ GENFAST_INLINE Doubles log(Doubles x) {
   p = p * z + 1.0 / 7;
   p = p * z + 1.0 / 5;
   p = p * z + 1.0 / 3;
-  const Doubles y = power * 6.93145751953125e-1 + (2.0 * (s * z * p + s) + power * 1.42860682030941723212e-6);
-  return x != x ? x : y;
+  return power * 6.93145751953125e-1 + (2.0 * (s * z * p + s) + power * 1.42860682030941723212e-6);
 }
 
 GENFAST_INLINE Doubles sigmoid(Doubles x) {

@@ -18,11 +18,11 @@ lower edge of the next the same number, and the probabilities of all levels add 
 
 reference.py   plain PyTorch: the truth of every test
 bin.h          one logistic and one bin of it, for a vector of pixels
-cpu.h cpu.cpp  tiles of pixels, mixtures, gradients
+cpu.h tile.h cpu.cpp  tiles of pixels, mixtures, gradients
 draw.h draw.cpp   draws sub-pixels, for the CPU sampling engine; genfast.likelihoods.LogisticMixture is its reference
 triton_kernel.py, triton_launch.py   the same on a GPU: tiles of pixels by components
 cuda_bin.cuh, cuda_kernels.cuh, cuda.cuh, cuda.cu   and in CUDA C++: tiles in shared memory
 
-It reads P numbers a pixel once (backward also writes as many) and computes per logistic four exponentials, one division
-(backward two) and for three colours a tanh, per component two exponentials, per pixel one logarithm.
+It reads P numbers a pixel once (backward also writes as many) and computes per logistic three exponentials, one
+division and for three colours a tanh, per component two exponentials, per pixel one logarithm.
 """

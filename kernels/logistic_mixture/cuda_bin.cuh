@@ -1,4 +1,11 @@
-// One logistic and one bin of it for a thread: ln P and its derivatives. bin.h, for CPUs, says how and why.
+// One logistic and one bin of it for a thread: ln P and its derivatives.
+//
+// With a < b the edges of the bin in scales from the mean, u = e^-|a|, v = e^-|b| and w = b - a,
+//
+//   P = sigmoid(b) sigmoid(-a) (1 - e^-w) = e^(min(b, 0) + min(-a, 0)) (1 - e^-w) / ((1 + u) (1 + v))
+//
+// and ln P is kept as exponent + ln(ratio), as in bin.h. That gets v from u and e^-w, one exponential less; whether a GPU would
+// notice has not been measured.
 #pragma once
 
 #include "common/cuda_math.cuh"

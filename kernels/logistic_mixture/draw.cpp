@@ -7,7 +7,6 @@ namespace genfast::GENFAST_ISA {
 namespace {
 
 constexpr int kL = kLanes<double>;
-constexpr double kLowestLogScale = -60;  // as in reference.py
 constexpr double kColdest = 0x1p-40;     // in the place of temperature 0, as in genfast/likelihoods/discretized_logistic.py
 constexpr double kInfinity = __builtin_inf();
 
@@ -25,9 +24,7 @@ class Pixel {
  public:
   Pixel(const LogisticMixtureDraw& g, const float* params)
       : g_(g), params_(params), end_(whole_vectors(g.components)), last_(double(g.draw.levels - 1)),
-        scale_{last_, 1 / last_, 0, kLowestLogScale} {
-    scale_.log_width = __builtin_log(2 / last_);
-  }
+        scale_(g.draw.levels, kLowestLogScale) {}
 
   bool finite() const {
     const int64_t numbers = 3 * g_.colours * g_.components;
@@ -47,7 +44,7 @@ class Pixel {
       log_scales(row + 2, log_temperature, scales);
       for (int64_t k = 0; k < end_; k += kL) {
         const Bin<double> b = bin<false>(scale_, load(levels.at + k) - last_, load(means.at + k), load(scales.at + k));
-        store(mixture.log_weights.at + k, load(mixture.log_weights.at + k) + b.exponent + log(b.ratio));
+        store(mixture.log_weights.at + k, load(mixture.log_weights.at + k) + b.exponent + log_ratio(b.above, b.below));
       }
     }
     copy(1, mixture.means, last_, 0);
@@ -61,7 +58,7 @@ class Pixel {
     bins.at[0] = 0;  // for the compiler, which does not see that there is a component
     for (int64_t k = 0; k < end_; k += kL) {
       const Bin<double> b = bin<false>(scale_, middle, load(mixture.means.at + k), load(mixture.log_scales.at + k));
-      store(bins.at + k, load(mixture.log_weights.at + k) + b.exponent + log(b.ratio));
+      store(bins.at + k, load(mixture.log_weights.at + k) + b.exponent + log_ratio(b.above, b.below));
     }
     return log_sum(bins);
   }
@@ -145,7 +142,7 @@ class Pixel {
   const float* params_;
   const int64_t end_;
   const double last_;
-  Scale<double> scale_;
+  const Scale<double> scale_;
 };
 
 }  // namespace

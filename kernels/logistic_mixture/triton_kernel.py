@@ -1,6 +1,6 @@
 """logistic_mixture in Triton, the device code: a tile of pixels by components (or channels), every parameter read once.
 
-    bin                  one logistic and one bin of it, with derivatives (bin.h says how, and names the same things)
+    bin                  one logistic and one bin of it, with derivatives (cuda_bin.cuh says how, in the same names)
     mixture_kernel       ln P of each pixel, or the gradient of its parameters
     independent_kernel   the same for one logistic a channel
 

@@ -20,6 +20,8 @@ CASES = [
     (3, 3, 5, 7, None, 256, "channels_last"),
     (2, 5, 3, 11, None, 2, "sliced"),
     (1, 2, 1, 1, None, 17, "contiguous"),
+    (2, 1, 13, 17, None, 256, "channels_last"),
+    (1, 4, 7, 11, None, 256, "channels_last"),
 ]
 
 

@@ -109,9 +109,9 @@ def test_masked_conv2d_counts_the_weights_that_its_mask_keeps(case) -> None:
 def test_recurrences_and_mixtures() -> None:
     assert lstm.forward(20, 2, 3) == Work(flops=2 * 20 * 8 * 2 * 3, exponentials=20 * 5 * 2)
     assert lstm.backward(20, 2, 3).flops == 2 * lstm.forward(20, 2, 3).flops
-    assert mixture.work(4, 3, 0).exponentials == 4 * 3 * 5
-    assert mixture.work(4, 1, 2).exponentials == 4 * 2 * (4 + 2)
-    assert mixture.work(4, 3, 2).exponentials == 4 * 2 * (12 + 3 + 2)
+    assert mixture.work(4, 3, 0).exponentials == 4 * 3 * 4
+    assert mixture.work(4, 1, 2).exponentials == 4 * 2 * (3 + 2)
+    assert mixture.work(4, 3, 2).exponentials == 4 * 2 * (9 + 3 + 2)
 
 
 def test_gradients_of_every_operator_have_formulas() -> None:
