@@ -1,4 +1,4 @@
-"""Somebody else's modules, and the loop that people write around them: the truth that ``accelerate`` is tested against."""
+"""Somebody else's modules, and the loop that people write around them: the truth that accelerate is tested against."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
