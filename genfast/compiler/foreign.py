@@ -78,8 +78,8 @@ class Foreign:
         return flat(tensors_of(self.call(images, *conditions)), len(images))
 
     def forward(self, images: Tensor, *conditions: Tensor) -> Tensor:
-        """Likelihood parameters: [B, width, C, H, W], [B, C, H, W] for bernoulli, [B, rows, K, C, H, W] for a mixture of
-        logistics. In another order than raster both images and parameters are renamed (see Order)."""
+        """Likelihood parameters: [B, width, C, H, W], [B, C, H, W] for bernoulli, [B, rows, K, C, H, W] for a mixture
+        of logistics. In another order than raster images and parameters are renamed (see Order)."""
         assert self.layout is not None
         order = self.order
         levels = images if order is None else order.back(images)
