@@ -114,13 +114,16 @@ def sampling(result: dict[str, Any]) -> str:
             f"{row['cache_bytes'] / 1e6:.1f} MB",
         )
         lines.append(f"| {' | '.join(cells)} |")
-    compiling = sorted({row["compile_seconds"] for row in result["rows"]})
+    compiling = sorted({f"{row['compile_seconds']:.1f}" for row in result["rows"]}, key=float)
+    loop = ""
+    if "whole_loop" in result:
+        times = result["whole_loop"]["loop_over_sampling"]
+        loop = f"The digits preset, drawn to the end by both: {times:.0f} times faster than the loop. "
     lines += [
         "",
         "Time to sample a batch over the time of one plain PyTorch forward pass over it (`F.conv2d`, weights masked "
         "beforehand, the better of two layouts): median and quartiles of turns in one run. Compiled once, in "
-        f"{compiling[0]:.1f} to {compiling[-1]:.1f} s. The digits preset, drawn to the end by both: "
-        f"{result['whole_loop']['loop_over_sampling']:.0f} times faster than the loop. Peak: {result['peak_gflops']} "
+        f"{' to '.join(dict.fromkeys((compiling[0], compiling[-1])))} s. {loop}Peak: {result['peak_gflops']} "
         f"GFLOP/s of a large matrix product. {where(result['machine'])}.",
     ]
     return "\n".join(lines)
@@ -156,6 +159,7 @@ def features(result: dict[str, Any]) -> str:
 
 TABLES = {
     "sampling": sampling,
+    "sampling_pp": sampling,
     "masked_conv2d": masked_conv2d,
     "lstm": lstm,
     "logistic_mixture": logistic_mixture,

@@ -151,25 +151,40 @@ Kernel parse_kernel(py::handle spec) {
   return k;
 }
 
-std::shared_ptr<const Program> parse(py::handle spec) {
+// Returns the function that draws, if the likelihood is somebody's function, or else None.
+py::object parse_likelihood(py::handle spec, Program& p) {
+  const auto name = get_as<std::string>(spec, "name");
+  if (name != "bernoulli" && name != "categorical" && name != "logistic_mixture" && name != "function")
+    throw Refusal("The engine cannot draw from \"" + name + "\".");
+  p.bernoulli = name == "bernoulli";
+  p.function = name == "function";
+  p.uniforms = p.C;
+  if (name == "logistic_mixture") {
+    p.components = get_as<int64_t>(spec, "components");
+    p.min_log_scale = get_as<double>(spec, "min_log_scale");
+    if (p.components < 1) throw Refusal("A logistic mixture needs at least one component.");
+  }
+  if (!p.function) return py::none();
+  p.whole = get_as<bool>(spec, "whole_pixels");
+  p.uniforms = get_as<int64_t>(spec, "uniforms");
+  const py::object sample = get(spec, "sample");
+  if (!PyCallable_Check(sample.ptr())) throw Refusal("The likelihood is a function, but what should draw is none.");
+  return sample;
+}
+
+struct Engine {
+  std::shared_ptr<const Program> program;
+  py::object sample;  // the function that draws, or None
+};
+
+Engine parse(py::handle spec) {
   auto p = std::make_shared<Program>();
   const auto shape = numbers<int32_t>(get(spec, "image_shape"), "The image shape");
   if (shape.size() != 3) throw Refusal("The image shape must be C, H, W.");
   p->C = shape[0], p->H = shape[1], p->W = shape[2];
   p->levels = get_as<int64_t>(spec, "levels");
   p->ticks = get_as<int64_t>(spec, "ticks");
-  const auto likelihood = get_as<std::string>(spec, "likelihood");
-  if (likelihood != "bernoulli" && likelihood != "categorical" && likelihood != "logistic_mixture" && likelihood != "function")
-    throw Refusal("The engine cannot draw from \"" + likelihood + "\".");
-  p->bernoulli = likelihood == "bernoulli";
-  p->function = likelihood == "function";
-  p->whole = get_as<bool>(spec, "whole_pixels");
-  p->uniforms = get_as<int64_t>(spec, "uniforms");
-  if (likelihood == "logistic_mixture") {
-    p->components = get_as<int64_t>(spec, "components");
-    p->min_log_scale = get_as<double>(spec, "min_log_scale");
-    if (p->components < 1) throw Refusal("A logistic mixture needs at least one component.");
-  }
+  const py::object sample = parse_likelihood(get(spec, "likelihood"), *p);
   p->bfloat16 = get_as<bool>(spec, "bfloat16");
   for (py::handle v : get_list(spec, "values")) {
     Value value;
@@ -190,7 +205,7 @@ std::shared_ptr<const Program> parse(py::handle spec) {
   for (py::handle r : get_list(spec, "draws")) p->draws.push_back(parse_read(r));
   p->draw_tick = matrix<int32_t>(get(spec, "draw_tick"), "The ticks of the draws", &rows, &columns);
   build(*p);
-  return p;
+  return {std::move(p), sample};
 }
 
 // ---- runs ----
@@ -252,9 +267,10 @@ std::function<void(const float*, const double*, int64_t, int32_t*)> sampling_fun
   };
 }
 
-std::unique_ptr<PyRun> start(std::shared_ptr<const Program> p, py::object images, py::object known, py::object uniforms,
+std::unique_ptr<PyRun> start(const Engine& engine, py::object images, py::object known, py::object uniforms,
                              py::list conditions, double temperature, int64_t top_k, double top_p, py::object log_probs,
-                             py::object params, py::object sample, int threads, bool profile, bool poison) {
+                             py::object params, int threads, bool profile, bool poison) {
+  const std::shared_ptr<const Program>& p = engine.program;
   Request r;
   auto pixels_in = array<int32_t>(images, "The images", {-1, p->C, p->H, p->W});
   r.n = pixels_in.shape(0);
@@ -286,19 +302,22 @@ std::unique_ptr<PyRun> start(std::shared_ptr<const Program> p, py::object images
     writable(a, "The parameters");
     r.params = a.mutable_data();
   }
-  if (!sample.is_none()) r.sample = sampling_function(sample, p->params(), p->whole ? p->uniforms : 1, p->whole ? p->C : 1);
+  if (p->function)
+    r.sample = sampling_function(engine.sample, p->params(), p->whole ? p->uniforms : 1, p->whole ? p->C : 1);
   py::list kept;
-  for (const py::object& o : {images, known, uniforms, log_probs, params, sample}) kept.append(o);
-  return std::make_unique<PyRun>(std::move(p), r, Options{threads, profile, poison}, std::move(kept));
+  for (const py::object& o : {images, known, uniforms, log_probs, params, engine.sample}) kept.append(o);
+  return std::make_unique<PyRun>(p, r, Options{threads, profile, poison}, std::move(kept));
 }
 
-struct Engine {
-  std::shared_ptr<const Program> program;
-};
+Split split_of(const Engine& engine, int64_t n, int threads) {
+  if (n < 0 || n > 1 << 24 || threads < 1) throw Refusal("A batch needs a number of images and of threads.");
+  return Split(n, threads, engine.program->pairs);
+}
+
+int teams(const Engine& engine, int64_t n, int threads) { return split_of(engine, n, threads).teams; }
 
 int64_t cache_bytes(const Engine& engine, int64_t n, int threads) {
-  if (n < 0 || n > 1 << 24 || threads < 1) throw Refusal("A batch needs a number of images and of threads.");
-  const Split split(n, threads);
+  const Split split = split_of(engine, n, threads);
   int64_t total = 0;
   for (int t = 0; t < split.teams; t++) total += 4 * engine.program->cache_floats(split.first(t + 1) - split.first(t));
   return total;
@@ -435,18 +454,11 @@ void bind(py::module_& m) {
       .def("until_row", &PyRun::until_row, py::arg("row"), "Draws every sub-pixel of rows 0 .. row, without the GIL.")
       .def("profile", &PyRun::profile, "Seconds by kernel and part, added up over the threads, if started with profile=True.");
   py::class_<Engine>(m, "Engine", "A plan, checked and packed for this machine.")
-      .def(py::init([](py::dict spec) { return Engine{parse(spec)}; }), py::arg("spec"))
-      .def(
-          "start",
-          [](const Engine& engine, py::object images, py::object known, py::object uniforms, py::list conditions,
-             double temperature, int64_t top_k, double top_p, py::object log_probs, py::object params, py::object sample,
-             int threads, bool profile, bool poison) {
-            return start(engine.program, images, known, uniforms, conditions, temperature, top_k, top_p, log_probs, params,
-                         sample, threads, profile, poison);
-          },
-          py::arg("images"), py::arg("known"), py::arg("uniforms"), py::arg("conditions"), py::arg("temperature") = 1.0,
-          py::arg("top_k") = 0, py::arg("top_p") = 1.0, py::arg("log_probs") = py::none(), py::arg("params") = py::none(),
-          py::arg("sample") = py::none(), py::arg("threads") = 1, py::arg("profile") = false, py::arg("poison") = false)
+      .def(py::init([](py::dict spec) { return parse(spec); }), py::arg("spec"))
+      .def("start", &start, py::arg("images"), py::arg("known"), py::arg("uniforms"), py::arg("conditions"),
+           py::arg("temperature") = 1.0, py::arg("top_k") = 0, py::arg("top_p") = 1.0, py::arg("log_probs") = py::none(),
+           py::arg("params") = py::none(), py::arg("threads") = 1, py::arg("profile") = false, py::arg("poison") = false)
+      .def("teams", &teams, py::arg("n"), py::arg("threads"), "In how many parts n images are drawn, each by threads of its own.")
       .def("cache_bytes", &cache_bytes, py::arg("n"), py::arg("threads"), "Bytes that the caches of n images take.");
   m.def("pointwise", &pointwise, "kernels/pointwise on float32 arrays [M, N], [M, 1] or [1, N].");
   m.def("reduce", &reduce, py::arg("kind"), py::arg("x"), py::arg("eps") = 0.0f, "kernels/reduce on a float32 array [M, N].");

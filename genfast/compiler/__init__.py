@@ -4,8 +4,8 @@ trace (frontend, shadow, handlers) -> footprint -> Program -> fuse -> schedule -
 """
 
 from genfast.compiler.compile import compile_module, trace
-from genfast.compiler.foreign import make_target
 from genfast.compiler.report import CausalityReport, check_causality
+from genfast.compiler.resolve import make_target
 from genfast.compiler.schedule import schedule
 from genfast.compiler.target import Target, model_target
 

@@ -9,20 +9,11 @@ from torch import nn
 
 from genfast.compiler.causality import Leak, find_leaks, name_of, receptive_field, sentence
 from genfast.compiler.compile import trace
-from genfast.compiler.foreign import (
-    Conditions,
-    Encode,
-    Foreign,
-    causal,
-    conditions_of,
-    describe,
-    is_model,
-    observe,
-    resolve,
-)
+from genfast.compiler.foreign import Conditions, Encode, Foreign, conditions_of, describe, is_model
 from genfast.compiler.layout import Pick
 from genfast.compiler.order import Order
 from genfast.compiler.program import Program
+from genfast.compiler.resolve import causal, observe, resolve
 from genfast.compiler.target import model_target
 from genfast.errors import GenfastError, NotSupported
 from genfast.likelihoods import Likelihood
@@ -214,7 +205,7 @@ def check_causality(
 def probed(foreign: Foreign) -> str:
     """What changing pixels shows of a module that cannot be followed, as a sentence after another."""
     assert foreign.layout is not None
-    fine = causal(foreign.layout, observe(foreign).last, foreign.likelihood.whole_pixels)
+    fine = causal(foreign.layout, observe(foreign).last, foreign.shared)
     return f" Changing pixels showed {'no' if fine else 'that it has a'} look-ahead."
 
 

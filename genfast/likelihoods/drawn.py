@@ -9,7 +9,6 @@ from torch import Tensor
 
 from genfast.errors import GenfastError
 from genfast.likelihoods.base import MOST_LEVELS, Likelihood
-from genfast.likelihoods.logistic_mixture import LogisticMixture
 
 Sample = Callable[[Tensor, Tensor], Tensor]
 
@@ -146,8 +145,6 @@ class Drawn(Likelihood):
     @staticmethod
     def by(likelihood: Likelihood) -> "Drawn":
         """Another likelihood as a function: for engines that cannot draw from it themselves."""
-        if isinstance(likelihood, LogisticMixture):
-            return mixture_of_logistics(likelihood.channels, likelihood.levels, likelihood)
 
         def score(params: Tensor, levels: Tensor) -> Tensor:
             logits = likelihood.level_logits(params).double()
@@ -163,18 +160,3 @@ class Drawn(Likelihood):
         return (
             x.flatten(2).transpose(1, 2).reshape(-1, x.shape[1]) if wide and x.ndim > 2 else x if wide else x.flatten()
         )
-
-
-def mixture_of_logistics(channels: int, levels: int, likelihood: LogisticMixture | None = None) -> Drawn:
-    """A LogisticMixture of whole pixels as a function; with as many components as it finds parameters, if not given."""
-
-    def of(params: Tensor) -> LogisticMixture:
-        return likelihood or LogisticMixture(channels, levels, params.shape[1] // (3 if channels == 1 else 10))
-
-    def sample(params: Tensor, uniforms: Tensor) -> Tensor:
-        return of(params).draw_pixels(params, uniforms)
-
-    def score(params: Tensor, images: Tensor) -> Tensor:
-        return of(params).log_prob_pixels(params[..., None, None], images[..., None, None])
-
-    return Drawn(channels, levels, sample, score=score, width=None if likelihood is None else likelihood.param_channels)

@@ -57,8 +57,13 @@ class LogisticMixture(Logistics):
             raise GenfastError(f"A logistic_mixture needs at least one component, not {self.components}.")
 
     @property
+    def numbers(self) -> int:
+        """Numbers that a component of a pixel has in the network's output."""
+        return 3 if self.channels == 1 else 10
+
+    @property
     def param_channels(self) -> int:
-        return self.components * (3 if self.channels == 1 else 10)
+        return self.components * self.numbers
 
     @property
     def rows(self) -> int:

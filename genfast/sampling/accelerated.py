@@ -9,9 +9,10 @@ from torch import Tensor, nn
 
 from genfast.compiler.causality import refuse_leaks
 from genfast.compiler.compile import trace
-from genfast.compiler.foreign import Conditions, Encode, Foreign, causal, describe, observe, resolve
+from genfast.compiler.foreign import Conditions, Encode, Foreign, describe
 from genfast.compiler.layout import Pick
 from genfast.compiler.order import Order, given_order, raster
+from genfast.compiler.resolve import causal, observe, resolve
 from genfast.compiler.target import Condition, Target
 from genfast.errors import NotCausal, NotSupported
 from genfast.likelihoods import Likelihood
@@ -35,10 +36,11 @@ def accelerate(
     """A sampler for any causal ``module(x, *conditions)``, exact, and checked against the module before it is returned.
 
     image_shape: (C, H, W). levels: how many values a sub-pixel can take, up to 16384 (256; 2 for bernoulli).
-    likelihood: "categorical" (a logit for each level), "bernoulli" (one logit), a Likelihood, or a function
-    ``sample(params, uniforms) -> levels`` that is called once for every pixel of a batch: params [M, K] are the numbers
-    that the output has at the pixel, uniforms float64 [M, C] in (0, 1), levels [M, C]. (``genfast.likelihoods.Drawn``
-    has more.)
+    likelihood: "categorical" (a logit for each level), "bernoulli" (one logit), "logistic_mixture" (that of PixelCNN++,
+    in the order of ``genfast.ops.logistic_mixture``: 10 K numbers a pixel, 3 K of one-channel images), a Likelihood, or
+    a function ``sample(params, uniforms) -> levels`` that is called once for every pixel of a batch: params [M, K] are
+    the numbers that the output has at the pixel, uniforms float64 [M, C] in (0, 1), levels [M, C].
+    (``genfast.likelihoods.Drawn`` has more.)
     encode: how levels become the input x [B, C, H, W]: "unit" (0 .. 1), "signed" (-1 .. 1), both in the dtype of the
     weights, "integer" (int64), or a function of the levels (uint8; int64 where there are more than 256).
     pick(out, y, x, c): where the parameters of one sub-pixel are in what the module returns, [B, width]; it may only
@@ -99,7 +101,7 @@ def verify(foreign: Foreign) -> None:
         pass
     if foreign.order is not None or foreign.layout is None:
         return  # probing knows raster order only, and somebody vouches for this one
-    if not causal(foreign.layout, observe(foreign).last, foreign.likelihood.whole_pixels):
+    if not causal(foreign.layout, observe(foreign).last, foreign.shared):
         raise NotCausal(
             "The network is not causal: some of its outputs change with their own pixel or a later one (seen by "
             "changing pixels, since the compiler cannot follow all of its operators)."

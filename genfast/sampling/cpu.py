@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genfast.compiler.evaluate import condition_table
 from genfast.compiler.plan import Argument, Kernel, Plan, Slice
-from genfast.compiler.program import Constant, Copy, Linear, Lookup, Read, Reduce
+from genfast.compiler.program import Constant, Copy, Linear, Lookup, Program, Read, Reduce
 from genfast.errors import GenfastError
 from genfast.likelihoods import Drawn, Likelihood, LogisticMixture
 from genfast.sampling.request import Request
@@ -26,8 +26,7 @@ class CpuEngine:
     """Runs a plan on the CPU in float32. Made once for a plan; ``start`` makes a run over a batch.
 
     bfloat16: the factors of products are rounded to bfloat16; their sums, and all else, stay float32.
-    likelihood: needed if it is a function, which is called back for every pixel, by each thread with its own images;
-    and of a logistic mixture, whose least scale a plan does not say.
+    likelihood: what is drawn from; may be left out where the name that the plan has says it all (see ``drawing``).
     threads: split the batch; where there are more threads than images, they split the columns of each product.
     Results do not depend on it, to the bit. Raises GenfastError for a plan that makes no sense.
     """
@@ -37,7 +36,7 @@ class CpuEngine:
     ) -> None:
         from genfast import _C
 
-        self.plan, self.function = plan, likelihood if isinstance(likelihood, Drawn) else None
+        self.plan = plan
         self.threads = threads if threads is not None else torch.get_num_threads()
         self.engine = refusing(lambda: _C.Engine(specification(plan, bfloat16, likelihood)))
 
@@ -83,7 +82,6 @@ class CpuRun:
                 top_p=1.0 if request.top_p is None else float(request.top_p),
                 log_probs=result(request.log_probs, torch.float64, n, channels, pixels),
                 params=result(request.params, torch.float32, n, channels, pixels, engine.plan.draws[0].params.width),
-                sample=None if engine.function is None else levels_by(engine.function),
                 threads=engine.threads,
                 profile=profile,
                 poison=poison,
@@ -106,6 +104,19 @@ def refusing(call: Callable[[], T]) -> T:
         return call()
     except ValueError as error:
         raise GenfastError(str(error)) from None
+
+
+def drawing(program: Program, likelihood: Likelihood | None) -> Spec:
+    """How levels are drawn. A function is called back for every pixel, by each thread with its own images."""
+    match likelihood:
+        case Drawn():
+            whole, uniforms = likelihood.whole_pixels, likelihood.uniforms
+            more: Spec = {"whole_pixels": whole, "uniforms": uniforms, "sample": levels_by(likelihood)}
+        case LogisticMixture():
+            more = {"components": likelihood.components, "min_log_scale": float(likelihood.min_log_scale)}
+        case _:
+            more = {}
+    return {"name": program.likelihood, **more}
 
 
 def levels_by(likelihood: Drawn) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
@@ -131,18 +142,11 @@ def condition_array(condition: Tensor, positions: int, channels: int) -> np.ndar
 def specification(plan: Plan, bfloat16: bool = False, likelihood: Likelihood | None = None) -> Spec:
     """The plan as csrc/engine/binding.cpp reads it."""
     program = plan.program
-    function = likelihood if isinstance(likelihood, Drawn) else None
-    mixture = {}
-    if isinstance(likelihood, LogisticMixture):
-        mixture = {"components": likelihood.components, "min_log_scale": float(likelihood.min_log_scale)}
     launches = np.stack([plan.launch_tick, plan.launch_kernel, plan.launch_begin, plan.launch_end], 1)
     return {
         "image_shape": integers(program.image_shape),
         "levels": program.levels,
-        "likelihood": program.likelihood,
-        "whole_pixels": function is not None and function.whole_pixels,
-        "uniforms": program.image_shape[0] if function is None else function.uniforms,
-        **mixture,
+        "likelihood": drawing(program, likelihood),
         "bfloat16": bfloat16,
         "ticks": plan.ticks,
         "values": [

@@ -107,6 +107,16 @@ def rows(task: Task, compiled: Compiled, log_probs: Tensor | None) -> Iterator[i
             yield y
 
 
+def room_for_log_probs(likelihood: Likelihood, images: Tensor) -> Tensor | None:
+    """For ln P of every sub-pixel; None if it is a function that draws: only it knows what the parameters mean.
+
+    # float64 [n, C, H * W]
+    """
+    if isinstance(likelihood, Drawn):
+        return None
+    return torch.empty(images.flatten(2).shape, dtype=torch.float64, device=images.device)
+
+
 def profile(task: Task, compiled: Compiled) -> dict[str, float]:
     """Seconds of each part of the cpu engine's work, added up over kernels and threads."""
     from genfast.sampling.cpu import CpuEngine
@@ -122,15 +132,11 @@ def profile(task: Task, compiled: Compiled) -> dict[str, float]:
 def score(
     compiled: Compiled, likelihood: Likelihood, images: Tensor, conditions: Sequence[Tensor], params: torch.dtype | None
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Of given images: (log_probs float64 [n, C, H * W], likelihood parameters [n, ..., C, H, W] if given a dtype).
-
-    No log_probs for a likelihood that is a function: only it knows what the parameters mean.
-    """
+    """Of given images: (log_probs float64 [n, C, H * W], likelihood parameters [n, ..., C, H, W] if given a dtype)."""
     check_labels(compiled.plan.program, conditions)
     n, channels, height, width = images.shape
     shape = (n, channels, height * width)
-    tells = not isinstance(likelihood, Drawn)
-    log_probs = torch.empty(shape, dtype=torch.float64, device=images.device) if tells else None
+    log_probs = room_for_log_probs(likelihood, images)
     wide = compiled.plan.program.draws[0].params.width
     out = None if params is None else torch.empty((*shape, wide), dtype=params, device=images.device)
     request = Request(

@@ -11,7 +11,7 @@ from genfast.compiler.plan import Plan
 from genfast.compiler.program import Program, structure
 from genfast.compiler.target import ask_model
 from genfast.errors import GenfastError, NotSupported
-from genfast.likelihoods import Drawn, check_images
+from genfast.likelihoods import check_images
 from genfast.ops import backends
 from genfast.sampling import incremental, jacobi, naive
 from genfast.sampling.incremental import Compiled
@@ -22,6 +22,7 @@ from genfast.sampling.task import (
     Options,
     Rows,
     Stats,
+    Task,
     check_conditions,
     check_model,
     device_of,
@@ -354,11 +355,12 @@ class Sampler:
         if self.engine in LOOPS:
             return lambda i, task: LOOPS[self.engine](task), None
         compiled = self._compile(conditions)
-        if isinstance(self.model.likelihood, Drawn):
-            return lambda i, task: incremental.rows(task, compiled, None), None
-        log_probs = torch.empty(len(images), images.shape[1], images[0, 0].numel(), dtype=torch.float64)
-        log_probs = log_probs.to(images.device)
-        return lambda i, task: incremental.rows(task, compiled, log_probs[i : i + len(task.images)]), log_probs
+        log_probs = incremental.room_for_log_probs(self.model.likelihood, images)
+
+        def rows(i: int, task: Task) -> Iterator[int]:
+            return incremental.rows(task, compiled, None if log_probs is None else log_probs[i : i + len(task.images)])
+
+        return rows, log_probs
 
     def _score(
         self,

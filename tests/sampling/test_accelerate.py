@@ -1,9 +1,6 @@
-"""accelerate: modules as their authors wrote them, sampled exactly, or refused in one sentence.
+"""accelerate: modules as their authors wrote them, sampled exactly, or refused in one sentence."""
 
-The truth is written here once more: the loop that people write, on the module itself.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,41 +10,12 @@ from torch import Tensor, nn
 
 import genfast
 from genfast.errors import GenfastError, NotCausal, NotSupported
-from genfast.likelihoods import Categorical, DiscretizedLogistic, Drawn, LogisticMixture, draw_levels
-from genfast.sampling import noise
+from genfast.likelihoods import Categorical
 from tests.compiler import networks_inputs, networks_masks, networks_stacks  # noqa: F401  (they register themselves)
 from tests.compiler.networks_inputs import Colours
 from tests.compiler.networks_masks import DataMask, PlainStack
 from tests.compiler.pattern import PATTERNS, Pattern, random_levels, randomise
-
-SHAPE, RGB = (1, 5, 4), (3, 3, 4)
-ENGINES = ["eager", "cpu", "jacobi", "naive"]
-
-
-def loop(
-    call: Callable[[Tensor], Any], choose: Callable[..., Tensor], shape: Sequence[int], n: int = 3, seed: int = 5,
-    order: Sequence[int] | None = None, levels: int = 4,
-) -> Tensor:  # fmt: skip
-    """One pass of the module for each sub-pixel. choose(out, y, x, c): its logits [B, levels]."""
-    channels, height, width = shape
-    images = torch.zeros(n, *shape, dtype=torch.uint8 if levels <= 256 else torch.int64)
-    uniforms = noise.uniforms(seed, 0, n, (channels, height, width))
-    for p in order if order is not None else range(height * width):
-        y, x = divmod(int(p), width)
-        for c in range(channels):
-            with torch.no_grad():
-                logits = choose(call(images.clone()), y, x, c)
-            images[:, c, y, x] = draw_levels(logits, uniforms[:, c, y, x]).to(images.dtype)
-    return images
-
-
-def first(out: Tensor, y: int, x: int, c: int) -> Tensor:
-    """The logits of a pixel in [B, levels, H, W]."""
-    return out[:, :, y, x]
-
-
-def unit(levels: int) -> Callable[[Tensor], Tensor]:
-    return lambda images: images.float() / (levels - 1)
+from tests.sampling.modules import ENGINES, RGB, SHAPE, Arranged, first, loop, unit
 
 
 @pytest.fixture
@@ -99,15 +67,6 @@ LAYOUTS: dict[str, tuple[Callable[[Tensor], Any], Callable[..., Tensor]]] = {
         lambda out: {"loss": out.mean(), "logits": out}, lambda out, y, x, c: out["logits"][:, 4 * c : 4 * c + 4, y, x],
     ),
 }  # fmt: skip
-
-
-class Arranged(nn.Module):
-    def __init__(self, network: nn.Module, arrange: Callable[[Tensor], Any]) -> None:
-        super().__init__()
-        self.network, self.arrange = network, arrange
-
-    def forward(self, x: Tensor, *given: Tensor) -> Any:
-        return self.arrange(self.network(x, *given))
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -243,216 +202,6 @@ def test_levels_have_an_end() -> None:
     images = sampler.sample(2, seed=5, top_k=9000, top_p=0.9)
     naive = genfast.accelerate(module, (1, 2, 2), levels=16384, engine="naive")
     assert torch.equal(images, naive.sample(2, seed=5, top_k=9000, top_p=0.9))
-
-
-# ---- orders ----
-
-
-class Reordered(nn.Module):
-    """A plain stack that sees another image: what it reads as raster order is some other order of this one."""
-
-    def __init__(self, pixels: Tensor) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.network = randomise(PlainStack())
-        self.pixels, self.back = pixels, torch.argsort(pixels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        out = self.network(x.flatten(2)[:, :, self.pixels].reshape(x.shape))
-        return out.flatten(2)[:, :, self.back].reshape(len(x), 3, *x.shape[2:])
-
-
-grid = torch.arange(20).reshape(5, 4)
-ORDERS = {
-    "columns": grid.T.flatten(),
-    "from the end": grid.flatten().flip(0),
-    "back and forth": torch.cat([row.flip(0) if y % 2 else row for y, row in enumerate(grid)]),
-    "random": torch.randperm(20, generator=torch.Generator().manual_seed(3)),
-}
-
-
-def earlier_only(order: Sequence[int], pixels: Tensor, module: nn.Module) -> None:
-    """Each output changes with pixels that are earlier in the order, and with no other."""
-    place = torch.argsort(torch.as_tensor(order))
-    images = random_levels(SHAPE, 3, 1, 0)
-    with torch.no_grad():
-        for p in range(20):
-            other = images.clone().flatten()
-            other[p] = (other[p] + 1) % 3
-            moved = (module(unit(3)(images)) != module(unit(3)(other.reshape(images.shape)))).any(1).flatten()
-            assert not bool((moved & (place <= place[p])).any())
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("name", ORDERS)
-def test_orders_are_found(name: str, engine: str) -> None:
-    pixels = ORDERS[name]
-    module = Reordered(pixels).eval()
-    sampler = genfast.accelerate(module, SHAPE, levels=3, engine=engine)
-    assert not sampler.order.is_raster
-    order = sampler.order.pixels
-    assert order is not None
-    earlier_only(order.tolist(), pixels, module)
-    expected = loop(
-        lambda images: module(unit(3)(images)),
-        first,
-        SHAPE,
-        order=order.tolist(),
-        levels=3,
-    )
-    images = sampler.sample(3, seed=5)
-    assert torch.equal(images, expected)
-    assert torch.equal(torch.stack(list(sampler.stream(3, seed=5)), 2), images)
-    with torch.no_grad():
-        logits = module(unit(3)(images))
-    torch.testing.assert_close(sampler.logits(images)[:, :, 0], logits, rtol=1e-4, atol=1e-4)
-    exact = -F.cross_entropy(logits, images[:, 0].long(), reduction="none").flatten(1).sum(1)
-    torch.testing.assert_close(sampler.log_prob(images), exact.double(), rtol=1e-5, atol=1e-5)
-    known = torch.zeros(5, 4, dtype=torch.bool)
-    known.view(-1)[order[:9]] = True  # what is drawn first
-    shown: list[Tensor] = []
-    assert torch.equal(sampler.complete(images, known, seed=5, on_row=shown.append), images)
-    assert torch.equal(shown[-1], images)
-    given = genfast.accelerate(module, SHAPE, levels=3, engine=engine, order=pixels)
-    assert torch.equal(given.sample(3, seed=5), images)
-    with pytest.raises(NotCausal, match="drawn after it"):
-        genfast.accelerate(module, SHAPE, levels=3, engine="eager", order="raster")
-
-
-def test_colours_in_another_order() -> None:
-    """Blue first: a sub-pixel order, in which the images have one channel."""
-
-    class Blue(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            torch.manual_seed(0)
-            self.network = randomise(Colours(False))
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.network(x.flip(1)).unflatten(1, (3, 4)).flip(1)
-
-    module = Blue().eval()
-    for engine in ENGINES:
-        sampler = genfast.accelerate(module, RGB, levels=4, engine=engine)
-        images = sampler.sample(3, seed=5)
-        assert sampler.order.first_places(3) == [(2, 0, 0), (1, 0, 0), (0, 0, 0)]
-        expected = torch.zeros(3, *RGB, dtype=torch.uint8)
-        uniforms = noise.uniforms(5, 0, 3, RGB)
-        for y, x, c in ((y, x, c) for y in range(3) for x in range(4) for c in (2, 1, 0)):
-            with torch.no_grad():
-                logits = module(unit(4)(expected))[:, c, :, y, x]
-            expected[:, c, y, x] = draw_levels(logits, uniforms[:, c, y, x]).to(torch.uint8)
-        assert torch.equal(images, expected)
-        assert sampler.logits(images).shape == (3, 4, *RGB)
-
-
-def test_a_network_that_is_causal_in_no_order() -> None:
-    torch.manual_seed(0)
-    module = nn.Sequential(DataMask("A", 1, 4, 3, padding=1), nn.Conv2d(4, 3, 3, padding=1)).eval()
-    with pytest.raises(NotCausal, match="layer 1 is the first on the way that looks ahead"):
-        genfast.accelerate(module, SHAPE, levels=3)
-
-
-# ---- functions that draw ----
-
-
-def inverse(params: Tensor, uniforms: Tensor) -> Tensor:
-    """Levels by inverting the distribution function, as somebody may write it."""
-    return (params.double().softmax(1).cumsum(1) <= uniforms.reshape(-1, 1)).sum(1)
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_function_draws(engine: str, stack: nn.Module) -> None:
-    calls: list[tuple[int, ...]] = []
-
-    def sample(params: Tensor, uniforms: Tensor) -> Tensor:
-        calls.append((*params.shape, *uniforms.shape))
-        return inverse(params, uniforms)
-
-    sampler = genfast.accelerate(stack, SHAPE, sample, levels=3, engine=engine, threads=1)
-    expected = loop(lambda images: stack(unit(3)(images)), first, SHAPE, levels=3)
-    assert torch.equal(sampler.sample(3, seed=5), expected)
-    assert sampler.last_log_prob is None
-    if engine in ("cpu", "eager"):
-        assert calls == [(3, 3, 3, 1)] * 20  # once a pixel
-    known = torch.zeros(5, 4, dtype=torch.bool)
-    known[1] = True
-    assert torch.equal(sampler.complete(expected, known, seed=5)[:, :, 1], expected[:, :, 1])
-    with pytest.raises(GenfastError, match="temperature, top_k and top_p belong inside it"):
-        sampler.sample(1, temperature=0.5)
-    with pytest.raises(GenfastError, match=r"Drawn\(..., score=...\)"):
-        sampler.log_prob(expected)
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("threads", [1, 2])
-def test_whole_pixels(engine: str, threads: int) -> None:
-    """A mixture of logistics: three colours at a time from 20 numbers, and its own log-probability."""
-    torch.manual_seed(0)
-    module = randomise(nn.Sequential(DataMask("A", 3, 6, 3, padding=1), nn.Tanh(), nn.Conv2d(6, 20, 1))).eval()
-    mixture = LogisticMixture(3, 256, components=2)
-    expected = torch.zeros(3, *RGB, dtype=torch.uint8)
-    uniforms = noise.uniforms(5, 0, 3, RGB)
-    for y in range(3):
-        for x in range(4):
-            with torch.no_grad():
-                out = module(unit(256)(expected) * 2 - 1)[:, :, y, x]
-            expected[:, :, y, x] = mixture.draw_pixels(out, uniforms[:, :, y, x]).to(torch.uint8)
-    for likelihood in ("logistic_mixture", mixture, lambda p, u: mixture.draw_pixels(p, u)):
-        sampler = genfast.accelerate(
-            module, RGB, likelihood, encode="signed", engine=engine, threads=threads
-        )  # fmt: skip
-        assert torch.equal(sampler.sample(3, seed=5), expected)
-    sampler = genfast.accelerate(module, RGB, mixture, encode="signed", engine=engine, threads=threads)
-    with torch.no_grad():
-        nats = mixture.log_prob_pixels(module(unit(256)(expected) * 2 - 1), expected).flatten(1).sum(1)
-    torch.testing.assert_close(sampler.log_prob(expected), nats.double(), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_a_function_with_more_uniforms_than_colours(engine: str, stack: nn.Module) -> None:
-    """The component of a mixture by one uniform, the level by another."""
-
-    def sample(params: Tensor, uniforms: Tensor) -> Tensor:
-        assert uniforms.shape == (len(params), 2)
-        return ((inverse(params, uniforms[:, 0]) + (uniforms[:, 1] * 3).long()) % 3)[:, None]
-
-    likelihood = Drawn(1, 3, sample, uniforms_per_pixel=2)
-    images = genfast.accelerate(stack, SHAPE, likelihood, engine=engine).sample(3, seed=5)
-    assert torch.equal(images, genfast.accelerate(stack, SHAPE, likelihood, engine="naive").sample(3, seed=5))
-
-
-def test_a_function_of_sub_pixels() -> None:
-    """A pick with four arguments, and the colours of the network in their order; other likelihoods the same way."""
-    torch.manual_seed(0)
-    module = randomise(Colours(False)).eval()
-    choose = lambda out, y, x, c: out[:, 4 * c : 4 * c + 4, y, x]  # noqa: E731
-    expected = loop(lambda images: module(unit(4)(images)), choose, RGB)
-    for engine in ENGINES:
-        sampler = genfast.accelerate(module, RGB, inverse, levels=4, pick=choose, engine=engine)
-        assert torch.equal(sampler.sample(3, seed=5), expected)
-    two = Arranged(module, lambda out: out[:, [0, 1, 4, 5, 8, 9]]).eval()
-    logistic = DiscretizedLogistic(3, 256)
-    images = genfast.accelerate(two, RGB, logistic).sample(3, seed=5)
-    assert torch.equal(images, genfast.accelerate(two, RGB, logistic, engine="naive").sample(3, seed=5))
-
-
-@pytest.mark.parametrize(
-    ("function", "sentence"),
-    [
-        (lambda p, u: p.nope, "function fails on params .*AttributeError"),
-        (lambda p, u: u + 0.5, "not whole"),
-        (lambda p, u: torch.full((len(p),), 3), "levels 0 to 2, but it gave 3"),
-        (lambda p, u: torch.full((len(p),), -1), "levels 0 to 2, but it gave -1"),
-        (lambda p, u: p, r"must give levels \[\d+, 1\], not \[\d+, 3\]"),
-        (lambda p, u: None, "not NoneType"),
-    ],
-)
-@pytest.mark.parametrize("engine", ENGINES)
-def test_functions_that_do_not_draw(function: Any, sentence: str, engine: str, stack: nn.Module) -> None:
-    sampler = genfast.accelerate(stack, SHAPE, function, levels=3, engine=engine, threads=1)
-    with pytest.raises(GenfastError, match=sentence):
-        sampler.sample(2)
 
 
 # ---- what the compiler cannot take ----
