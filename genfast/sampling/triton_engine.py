@@ -226,7 +226,7 @@ def captured(launches: Sequence[Launch], device: torch.device) -> Callable[[], N
     """The launches as a CUDA graph. They run once before, on nothing, so that all kernels are compiled and loaded."""
     with torch.cuda.device(device):
         for launch in launches:
-            nothing = {"cells": 0} if "cells" in launch.args else {"count": 0}
+            nothing = {"cells": 0} if "cells" in launch.args else {"draws": 0}
             launch._replace(args=launch.args | nothing).run(device)
         torch.cuda.synchronize(device)
         graph = torch.cuda.CUDAGraph()

@@ -32,7 +32,7 @@ class Pool:
     def add(self, array: np.ndarray) -> int:
         """Where the array starts; equal ones are held once."""
         with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, as in the model itself
-            flat = np.ascontiguousarray(array, self.dtype).reshape(-1)
+            flat: np.ndarray = np.ascontiguousarray(array, self.dtype).reshape(-1)
         key = flat.tobytes()
         if key not in self.known:
             self.known[key] = self.size
@@ -110,7 +110,9 @@ class TritonProgram:
         plan = self.plan
         read, ticks = plan.draws[c].params, plan.draw_tick[c]
         pixels = np.argsort(ticks, kind="stable")
-        rows = np.stack([pixels, self.entries(read.value, read.at[pixels]), self.entries(plan.program.inputs[c], pixels)])
+        rows = np.stack(
+            [pixels, self.entries(read.value, read.at[pixels]), self.entries(plan.program.inputs[c], pixels)]
+        )
         stride = plan.values[read.value].channels
         return DrawPart(self.tables.add(rows), len(pixels), ticks[pixels], stride, read.start)
 
@@ -188,7 +190,7 @@ class Packer:
                 assert row == 0
                 self.weight = self.program.constants.add(head.table)
                 entries, width = head.table.shape
-                pieces = ((row, stride, head.index.start),)
+                pieces: tuple[tuple[int, ...], ...] = ((row, stride, head.index.start),)
                 return empty._replace(head="lookup", pieces=pieces, columns=width, total=entries)
             case Reduce() as head:
                 total = sum(r.width for r in head.reads)
@@ -246,7 +248,9 @@ class Packer:
         weights[:, : self.width] = np.concatenate(blocks) if blocks else 0
         self.weight = self.program.weights.add(weights)
         aligned = all(
-            tap.read.start % 4 == 0 and tap.read.width % 4 == 0 and self.program.plan.values[tap.read.value].channels % 4 == 0
+            tap.read.start % 4 == 0
+            and tap.read.width % 4 == 0
+            and self.program.plan.values[tap.read.value].channels % 4 == 0
             for tap in head.taps
         )
         return empty._replace(

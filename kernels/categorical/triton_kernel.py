@@ -12,15 +12,15 @@ import triton.language as tl
 
 from genfast.kernels.common.triton_math import exp, log
 
-RUN_TIME = ("n", "begin", "count", "table", "positions", "channel", "channels", "pixels")
+RUN_TIME = ("n", "begin", "draws", "table", "positions", "channel", "channels", "pixels")
 INFINITY = tl.constexpr(float("inf"))
 
 
 @triton.jit
-def places(tables, table, positions, begin, count, n, BLOCK_R: tl.constexpr):
+def places(tables, table, positions, begin, draws, n, BLOCK_R: tl.constexpr):
     """(image, pixel, entry of the parameters, entry of the input, whether there is such a row) of a program's rows."""
     r = tl.program_id(0) * BLOCK_R + tl.arange(0, BLOCK_R)
-    rows = r < count * n
+    rows = r < draws * n
     q = table + begin + r // n
     pixel = tl.load(tables + q, mask=rows, other=0)
     params = tl.load(tables + positions + q, mask=rows, other=0)
@@ -119,7 +119,7 @@ def categorical_kernel(
     failed,
     n,
     begin,
-    count,
+    draws,
     table,
     positions,
     channel,
@@ -132,12 +132,12 @@ def categorical_kernel(
     BLOCK_R: tl.constexpr,
     BLOCK_L: tl.constexpr,
 ):
-    """Draws begin .. begin + count - 1 of a channel's table, of n images.
+    """Draws begin .. begin + draws - 1 of a channel's table, of n images.
 
     arena: see cells. images int32, uniforms and log_probs float64 [n, channels, pixels]; known uint8 [n, pixels].
     options: float64 temperature, top_k, top_p. failed: int32, set to 1 where logits to draw from are no distribution.
     """
-    image, pixel, entry, input_entry, rows = places(tables, table, positions, begin, count, n, BLOCK_R)
+    image, pixel, entry, input_entry, rows = places(tables, table, positions, begin, draws, n, BLOCK_R)
     levels = tl.arange(0, BLOCK_L)[None, :]
     inside = rows[:, None] & (levels < LEVELS)
     source = arena + (entry.to(tl.int64) * n + image * STRIDE + COLUMN)[:, None]
@@ -170,7 +170,7 @@ def params_kernel(
     out,
     n,
     begin,
-    count,
+    draws,
     table,
     positions,
     channel,
@@ -182,8 +182,8 @@ def params_kernel(
     BLOCK_R: tl.constexpr,
     BLOCK_L: tl.constexpr,
 ):
-    """Copies the parameters of draws begin .. begin + count - 1 to out float32 [n, channels, pixels, WIDTH]."""
-    image, pixel, entry, _, rows = places(tables, table, positions, begin, count, n, BLOCK_R)
+    """Copies the parameters of draws begin .. begin + draws - 1 to out float32 [n, channels, pixels, WIDTH]."""
+    image, pixel, entry, _, rows = places(tables, table, positions, begin, draws, n, BLOCK_R)
     columns = tl.program_id(1) * BLOCK_L + tl.arange(0, BLOCK_L)[None, :]
     inside = rows[:, None] & (columns < WIDTH)
     given = tl.load(arena + (entry.to(tl.int64) * n + image * STRIDE + COLUMN)[:, None] + columns, mask=inside)

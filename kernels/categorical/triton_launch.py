@@ -42,7 +42,7 @@ class Draws(NamedTuple):
     where an image's parameters are."""
 
     begin: int
-    count: int
+    draws: int
     table: int
     positions: int
     channel: int
@@ -59,7 +59,7 @@ def draw_launch(arena: Tensor, tables: Tensor, sheet: Sheet, d: Distribution, dr
     rows = min(rows, 64)
     args = {"arena": arena, "tables": tables, **sheet._asdict(), **_numbers(draws, n)}
     args |= {"LEVELS": d.levels, "BLOCK_R": rows, "BLOCK_L": levels}
-    grid = (triton.cdiv(max(1, draws.count * n), rows),)
+    grid = (triton.cdiv(max(1, draws.draws * n), rows),)
     options = {"num_warps": 4 if levels <= 1024 else 16}
     if d.components == 0:
         return Launch(categorical_kernel, grid, args | {"BERNOULLI": d.bernoulli}, options)
@@ -80,7 +80,7 @@ def params_launch(arena: Tensor, tables: Tensor, out: Tensor, width: int, draws:
     rows = min(64, max(1, ELEMENTS // columns))
     args = {"arena": arena, "tables": tables, "out": out, **_numbers(draws, n)}
     args |= {"WIDTH": width, "BLOCK_R": rows, "BLOCK_L": columns}
-    grid = (triton.cdiv(max(1, draws.count * n), rows), triton.cdiv(width, columns))
+    grid = (triton.cdiv(max(1, draws.draws * n), rows), triton.cdiv(width, columns))
     return Launch(params_kernel, grid, args, {"num_warps": 4})
 
 

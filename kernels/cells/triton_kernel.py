@@ -1,8 +1,8 @@
 """cells in Triton, the device code: one kernel that reads its steps from compile-time constants.
 
-A program of the grid computes BLOCK_M rows (position, image) by BLOCK_N of WIDTH *lanes*. Lane l of a register is column
-offset + l of what a plan calls a register, so that a gate, which multiplies two halves of one vector, is two registers,
-and an LSTM cell has four sums side by side. BODY holds the instructions, each five numbers:
+A program of the grid computes BLOCK_M rows (position, image) by BLOCK_N of WIDTH *lanes*. Lane l of a register is
+column offset + l of what a plan calls a register, so that a gate, which multiplies two halves of one vector, is two
+registers, and an LSTM cell has four sums side by side. BODY holds the instructions, each five numbers:
 
     HEAD      i, column, one          the head's result at its columns column + lane; of a product its i-th sum
     READ      read, stride, column, one      numbers from the arena (tap_gemm/triton_kernel.py says where)
@@ -17,7 +17,7 @@ batches, whose results therefore agree to the bit. Importing this file imports t
 """
 
 # Kernel parameters carry no types: Triton gives them theirs.
-# mypy: disable-error-code="no-untyped-def"
+# mypy: disable-error-code="no-untyped-def, assignment"
 
 import triton
 import triton.language as tl
@@ -78,7 +78,8 @@ def head_at(
 @triton.jit
 def evaluate(
     OP: tl.constexpr, A: tl.constexpr, B: tl.constexpr, C: tl.constexpr, D: tl.constexpr,
-    registers, totals, arena, constants, weight, table, meta, positions, q, image, n, rows, lanes, inside, index, first, second,
+    registers, totals, arena, constants, weight, table, meta, positions, q, image, n, rows, lanes, inside,
+    index, first, second,
     HEAD_KIND: tl.constexpr, KIND: tl.constexpr, PIECES: tl.constexpr, DEPTH: tl.constexpr, COLUMNS: tl.constexpr,
 ):  # fmt: skip
     """The register that an instruction makes: [rows, lanes], or one lane, or of a constant one row."""
@@ -167,7 +168,9 @@ def cells_kernel(
         )  # fmt: skip
     elif HEAD_KIND == LOOKUP:
         entry = entries(table, 0, positions, q, rows)
-        level = tl.load(arena + entry.to(tl.int64) * n + image * PIECES[0][1] + PIECES[0][2], mask=entry >= 0, other=0.0)
+        level = tl.load(
+            arena + entry.to(tl.int64) * n + image * PIECES[0][1] + PIECES[0][2], mask=entry >= 0, other=0.0
+        )
         index = tl.minimum(tl.maximum(level.to(tl.int32), 0), TOTAL - 1)[:, None]
     elif HEAD_KIND == REDUCE:
         first, second = summary(
@@ -178,7 +181,8 @@ def cells_kernel(
     for i in tl.static_range(len(BODY)):
         made = evaluate(
             BODY[i][0], BODY[i][1], BODY[i][2], BODY[i][3], BODY[i][4],
-            registers, totals, arena, constants, weight, table, meta, positions, q, image, n, rows, lanes, inside, index, first, second,
+            registers, totals, arena, constants, weight, table, meta, positions, q, image, n, rows, lanes, inside,
+            index, first, second,
             HEAD_KIND, KIND, PIECES, STEPS * BLOCK_K, COLUMNS,
         )  # fmt: skip
         registers = registers + (made,)

@@ -10,7 +10,17 @@ import torch
 import triton
 from torch import Tensor
 
-from genfast.kernels.cells.triton_kernel import CONSTANT, COPY, HEAD, LINEAR, LOOKUP, NO_HEAD, READ, REDUCE, cells_kernel
+from genfast.kernels.cells.triton_kernel import (
+    CONSTANT,
+    COPY,
+    HEAD,
+    LINEAR,
+    LOOKUP,
+    NO_HEAD,
+    READ,
+    REDUCE,
+    cells_kernel,
+)
 from genfast.kernels.common.triton_launch import INTERPRETED, Launch
 from genfast.kernels.pointwise import triton_kernel as pointwise
 from genfast.kernels.reduce import triton_kernel as reduce

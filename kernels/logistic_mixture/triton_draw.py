@@ -1,8 +1,8 @@
 """Drawing sub-pixels from mixtures of logistics in Triton: what draw.cpp does, a row of components for each sub-pixel.
 
-The parameters are those of LogisticMixture (genfast/likelihoods; draw.h lists them). Without top_k, top_p and temperature 0
-the level is found by halving, with 8 looks at the components for 256 levels. In float64. Importing this file imports
-triton.
+The parameters are those of LogisticMixture (genfast/likelihoods; draw.h lists them). Without top_k, top_p and
+temperature 0 the level is found by halving, with 8 looks at the components for 256 levels. In float64. Importing this
+file imports triton.
 """
 
 # Kernel parameters carry no types: Triton gives them theirs.
@@ -46,7 +46,9 @@ def mixture_at(
         level = tl.load(source + (3 * i) * COMPONENTS, mask=inside, other=-1.0).to(tl.float64)
         mean = tl.load(source + (3 * i + 1) * COMPONENTS, mask=inside, other=0.0).to(tl.float64) * SCALE
         log_scale = tl.load(source + (3 * i + 2) * COMPONENTS, mask=inside, other=0.0).to(tl.float64)
-        said = log_bin(tl.where(level < 0.0, 0.0, level), mean, tempered(log_scale, temperature, LEAST), LEVELS, LOG_WIDTH)
+        said = log_bin(
+            tl.where(level < 0.0, 0.0, level), mean, tempered(log_scale, temperature, LEAST), LEVELS, LOG_WIDTH
+        )
         shares += tl.where(level < 0.0, 0.0, said)
     mean = tl.load(source + COMPONENTS, mask=inside, other=0.0).to(tl.float64) * SCALE
     log_scale = tl.load(source + 2 * COMPONENTS, mask=inside, other=0.0).to(tl.float64)
@@ -107,7 +109,7 @@ def mixture_draw_kernel(
     failed,
     n,
     begin,
-    count,
+    draws,
     table,
     positions,
     channel,
@@ -126,7 +128,7 @@ def mixture_draw_kernel(
     BLOCK_C: tl.constexpr,
 ):
     """As categorical_kernel. LOOKS: how often the levels can be halved. LEAST: the least log-scale."""
-    image, pixel, entry, input_entry, rows = places(tables, table, positions, begin, count, n, BLOCK_R)
+    image, pixel, entry, input_entry, rows = places(tables, table, positions, begin, draws, n, BLOCK_R)
     components = tl.arange(0, BLOCK_C)[None, :]
     inside = rows[:, None] & (components < COMPONENTS)
     origin = arena + (entry.to(tl.int64) * n + image * STRIDE + COLUMN)[:, None]

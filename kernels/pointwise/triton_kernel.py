@@ -11,11 +11,9 @@ import triton.language as tl
 
 from genfast.kernels.common.triton_math import decay, exp, log, lowest, power_of_two, reduced_exp, sigmoid, tanh
 
-_NAMES = (
-    "neg abs exp expm1 log log1p sqrt rsqrt reciprocal tanh sigmoid relu elu softplus sin cos erf sign floor ceil "
-    "round trunc logical_not isnan add sub mul div pow maximum minimum remainder eq ne lt le gt ge where"
-).split()
-NUMBER = {name: number for number, name in enumerate(_NAMES)}
+_UNARY = "neg abs exp expm1 log log1p sqrt rsqrt reciprocal tanh sigmoid relu elu softplus sin cos erf sign floor ceil"
+_OTHERS = "round trunc logical_not isnan add sub mul div pow maximum minimum remainder eq ne lt le gt ge where"
+NUMBER = {name: number for number, name in enumerate(f"{_UNARY} {_OTHERS}".split())}
 
 NEG, ABS, EXP, EXPM1, LOG, LOG1P, SQRT, RSQRT, RECIPROCAL, TANH = (tl.constexpr(i) for i in range(10))
 SIGMOID, RELU, ELU, SOFTPLUS, SIN, COS, ERF, SIGN, FLOOR, CEIL = (tl.constexpr(i) for i in range(10, 20))

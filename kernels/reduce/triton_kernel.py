@@ -41,8 +41,8 @@ def summary(
     arena, table, meta, positions, q, image, n, rows,
     KIND: tl.constexpr, TOTAL: tl.constexpr, EPS: tl.constexpr, STEPS: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """Two numbers of each row [rows, 1]: (sum, -), (largest, -), (-smallest, -), (mean, 1 / deviation), (largest, sum of
-    exponentials). TOTAL: how many numbers there are."""
+    """Two numbers of each row [rows, 1]: (sum, -), (largest, -), (-smallest, -), (mean, 1 / deviation), or (largest,
+    sum of exponentials). TOTAL: how many numbers there are."""
     DEPTH: tl.constexpr = STEPS * BLOCK_K
     first = tl.zeros([q.shape[0], 1], tl.float32)
     second = tl.zeros([q.shape[0], 1], tl.float32)

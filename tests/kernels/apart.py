@@ -63,6 +63,24 @@ def prepare() -> None:
     torch.use_deterministic_algorithms(True)  # uninitialised memory is then filled with NaN
 
 
+def hasten_interpreter() -> None:
+    """Has the interpreter put its own functions in the place of triton.language's once and for all, not in every call
+    of a function: five times as fast."""
+    import triton.language as tl
+    from triton.runtime import interpreter
+
+    patch, patched = interpreter._patch_lang, set()
+
+    def patch_once(function: Any) -> Any:
+        modules = {m.__name__ for m in function.__globals__.values() if m is tl or m is tl.core}
+        if not modules <= patched:
+            patched.update(modules)
+            patch(function)
+        return interpreter._LangPatchScope()
+
+    interpreter._patch_lang = patch_once
+
+
 def run_in_process(script: Path, arguments: list[str], environment: dict[str, str]) -> dict[str, Any]:
     """Runs a file in a new Python; the last line that it printed. Raises RuntimeError with the end of its errors."""
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
