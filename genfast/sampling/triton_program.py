@@ -229,7 +229,8 @@ class Packer:
         widths = [tap.read.width for tap in head.taps]
         gathers = bool(widths) and min(widths) < NARROW
         k = cells.depth(sum(widths) if gathers else max(widths, default=16), precision)
-        blocks = []
+        blocks: list[np.ndarray] = []
+        regular: tuple[int, ...] = ()
         if gathers:
             steps = self.gather([tap.read for tap in head.taps], k)
             blocks.append(np.concatenate([tap.weight for tap in head.taps]))
@@ -243,6 +244,7 @@ class Packer:
                     meta.append((row, stride, tap.read.start + first, len(weight)))
                     blocks += [weight, np.zeros((k - len(weight), self.width))]
             steps = len(meta)
+            regular = regular_taps(meta, k, len(head.taps))
             self.meta = self.program.tables.add(np.array(meta or [(0, 0, 0, 0)]))
         weights = np.zeros((steps * k, columns))
         weights[:, : self.width] = np.concatenate(blocks) if blocks else 0
@@ -254,5 +256,23 @@ class Packer:
             for tap in head.taps
         )
         return empty._replace(
-            head="linear", columns=columns, steps=steps, gathers=gathers, aligned=aligned and not gathers, k=k
+            head="linear",
+            columns=columns,
+            steps=steps,
+            gathers=gathers,
+            aligned=aligned and not gathers,
+            regular=regular,
+            k=k,
         )
+
+
+def regular_taps(meta: Sequence[tuple[int, int, int, int]], k: int, taps: int) -> tuple[int, ...]:
+    """(first read, steps of a tap, stride, first column, width) if the steps are those of taps that differ in nothing
+    else, whose reads follow one another; otherwise ()."""
+    if not taps or len(meta) % taps:
+        return ()
+    steps = len(meta) // taps
+    read, stride, first, _ = meta[0]
+    width = sum(step[3] for step in meta[:steps])
+    expected = [(read + tap, stride, first + i * k, min(k, width - i * k)) for tap in range(taps) for i in range(steps)]
+    return (read, steps, stride, first, width) if list(meta) == expected else ()

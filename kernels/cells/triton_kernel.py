@@ -136,6 +136,7 @@ def cells_kernel(
     STEPS: tl.constexpr,
     GATHERS: tl.constexpr,
     ALIGNED: tl.constexpr,
+    REGULAR: tl.constexpr,
     PRECISION: tl.constexpr,
     HALF: tl.constexpr,
     WIDEN: tl.constexpr,
@@ -164,7 +165,7 @@ def cells_kernel(
     if HEAD_KIND == LINEAR:
         totals = tap_gemm(
             arena, weights + tl.multiple_of(weight, 16), table, meta, positions, q, image, n, rows, lanes,
-            STEPS, GATHERS, ALIGNED, OFFSETS, COLUMNS, PRECISION, HALF, WIDEN, BLOCK_M, BLOCK_N, BLOCK_K,
+            STEPS, GATHERS, ALIGNED, REGULAR, OFFSETS, COLUMNS, PRECISION, HALF, WIDEN, BLOCK_M, BLOCK_N, BLOCK_K,
         )  # fmt: skip
     elif HEAD_KIND == LOOKUP:
         entry = entries(table, 0, positions, q, rows)

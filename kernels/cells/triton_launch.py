@@ -30,6 +30,7 @@ OPS = {**pointwise.NUMBER, "head": HEAD.value, "read": READ.value, "constant": C
 PRECISIONS = {"float32": "ieee", "tf32": "tf32", "bfloat16": "ieee"}  # as tl.dot calls them
 ROWS = 32  # of a tile of a product
 ELEMENTS = 1024  # numbers of a tile of anything else
+STAGES = 5  # of a product's pipeline: fewer leave what is found through tables out of it
 DEPTH = 32  # numbers of a row that a step of a product takes; of bfloat16, twice as many
 
 
@@ -49,7 +50,7 @@ def depth(width: int, precision: str) -> int:
 def tile(head: str, lanes: int, sums: int, k: int) -> Tile:
     if head == "linear":  # sums side by side have their registers together
         n = 16 if sums > 2 else 32 if sums == 2 else 64
-        return Tile(ROWS, min(n, max(16, triton.next_power_of_2(lanes))), k, 4, 3)
+        return Tile(ROWS, min(n, max(16, triton.next_power_of_2(lanes))), k, 4, STAGES)
     n = min(128, triton.next_power_of_2(lanes))
     if head == "reduce":
         return Tile(16, min(n, 64), k, 4, 1)
@@ -72,6 +73,7 @@ class Constants(NamedTuple):
     steps: int = 0
     gathers: bool = False
     aligned: bool = False
+    regular: tuple[int, ...] = ()  # see tap_gemm/triton_kernel.py
     k: int = 16
 
 
@@ -116,6 +118,7 @@ def launch(buffers: Buffers, constants: Constants, numbers: Numbers, n: int, pre
         "STEPS": constants.steps,
         "GATHERS": constants.gathers,
         "ALIGNED": constants.aligned,
+        "REGULAR": constants.regular,
         "PRECISION": PRECISIONS[precision],
         "HALF": half,
         "WIDEN": half and INTERPRETED,

@@ -48,14 +48,22 @@ def gather(arena, table, meta, positions, q, image, n, rows, k, DEPTH: tl.conste
 
 
 @triton.jit
+def to_bfloat16(x):
+    """float32 rounded to bfloat16, halves to even, as float32."""
+    bits = x.to(tl.int32, bitcast=True)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & -0x10000
+    return tl.where(x != x, x, rounded.to(tl.float32, bitcast=True))
+
+
+@triton.jit
 def product(a, b, total, PRECISION: tl.constexpr, HALF: tl.constexpr, WIDEN: tl.constexpr):
-    """total + a @ b. HALF: b is bfloat16, a is rounded to it. WIDEN: the interpreter multiplies bfloat16 as if it were
-    integers."""
-    if HALF:
-        a = a.to(tl.bfloat16)
+    """total + a @ b. HALF: b is bfloat16, a is rounded to it. WIDEN: for the interpreter, which cuts off what a GPU
+    rounds, and multiplies bfloat16 as if it were integers."""
     if WIDEN:
-        a = a.to(tl.float32)
+        a = to_bfloat16(a)
         b = b.to(tl.float32)
+    elif HALF:
+        a = a.to(tl.bfloat16)
     return tl.dot(a, b, total, input_precision=PRECISION, out_dtype=tl.float32)
 
 
@@ -74,6 +82,7 @@ def tap_gemm(
     STEPS: tl.constexpr,
     GATHERS: tl.constexpr,
     ALIGNED: tl.constexpr,
+    REGULAR: tl.constexpr,
     OFFSETS: tl.constexpr,
     COLUMNS: tl.constexpr,
     PRECISION: tl.constexpr,
@@ -86,7 +95,8 @@ def tap_gemm(
     """For each of OFFSETS the sum over taps at the weights' columns offset + ``columns``.  # float32 [rows, columns]
 
     weights: [STEPS * BLOCK_K, COLUMNS]. A step takes BLOCK_K numbers, of one tap: meta[step] is its read, the read's
-    stride, its first column and how many there are; or with GATHERS of several: see ``gather``.
+    stride, its first column and how many there are; or with GATHERS of several: see ``gather``. REGULAR: all taps have
+    (first read, steps, stride, first column, width) and nothing need be looked up, or () if they differ.
     The steps are added one after the other, whatever else the launch computes.
     """
     totals = ()
@@ -97,11 +107,18 @@ def tap_gemm(
         if GATHERS:
             a = gather(arena, table, meta, positions, q, image, n, rows, step * BLOCK_K + k, STEPS * BLOCK_K)
         else:
-            read = tl.load(meta + 4 * step)
-            stride = tl.load(meta + 4 * step + 1)
-            first = tl.load(meta + 4 * step + 2)
-            width = tl.load(meta + 4 * step + 3)
-            if ALIGNED:
+            if len(REGULAR) > 0:
+                read = REGULAR[0] + step // REGULAR[1]
+                stride = REGULAR[2]
+                begin = step % REGULAR[1] * BLOCK_K
+                first = REGULAR[3] + begin
+                width = REGULAR[4] - begin
+            else:
+                read = tl.load(meta + 4 * step)
+                stride = tl.load(meta + 4 * step + 1)
+                first = tl.load(meta + 4 * step + 2)
+                width = tl.load(meta + 4 * step + 3)
+            if ALIGNED and len(REGULAR) == 0:
                 stride = tl.multiple_of(stride, 4)
                 first = tl.multiple_of(first, 4)
                 width = tl.multiple_of(width, 4)
