@@ -152,8 +152,8 @@ class Session:
         sheet.known.fill_(1)
         sheet.known[:n] = request.known
         sheet.uniforms[:n] = request.uniforms.flatten(2)
-        options = (request.temperature, request.top_k or self.engine.distribution.levels, request.top_p or 1.0)
-        sheet.options.copy_(torch.tensor(options, dtype=torch.float64))
+        settings = (request.temperature, request.top_k or self.engine.distribution.levels, request.top_p or 1.0)
+        sheet.settings.copy_(torch.tensor(settings, dtype=torch.float64))
         sheet.failed.zero_()
         for value, condition in zip(plan.program.conditions, request.conditions, strict=True):
             cells_of = condition_table(condition)  # [n, positions, channels]
@@ -184,6 +184,7 @@ class TritonRun:
             return
         self.session = engine.session(len(request.images), request.params is not None)
         self.leave = weakref.finalize(self, engine.give_back, self.session)
+        self.leave.atexit = False
         self.session.fill(request, poison)
 
     def until_row(self, row: int) -> None:
@@ -223,9 +224,9 @@ def uncaptured(launches: Sequence[Launch], device: torch.device) -> Callable[[],
 
 
 def captured(launches: Sequence[Launch], device: torch.device) -> Callable[[], None]:
-    """The launches as a CUDA graph. They run once before, on nothing, so that all kernels are compiled and loaded."""
+    """The launches as a CUDA graph. Each kernel runs before, on nothing, so that it is compiled and loaded."""
     with torch.cuda.device(device):
-        for launch in launches:
+        for launch in {launch.constants(): launch for launch in launches}.values():
             nothing = {"cells": 0} if "cells" in launch.args else {"draws": 0}
             launch._replace(args=launch.args | nothing).run(device)
         torch.cuda.synchronize(device)
@@ -233,4 +234,9 @@ def captured(launches: Sequence[Launch], device: torch.device) -> Callable[[], N
         with torch.cuda.graph(graph):
             for launch in launches:
                 launch.run(device)
-    return lambda: graph.replay()
+
+    def replay() -> None:
+        with torch.cuda.device(device):
+            graph.replay()
+
+    return replay

@@ -115,7 +115,7 @@ def categorical_kernel(
     known,
     uniforms,
     log_probs,
-    options,
+    settings,
     failed,
     n,
     begin,
@@ -135,7 +135,7 @@ def categorical_kernel(
     """Draws begin .. begin + draws - 1 of a channel's table, of n images.
 
     arena: see cells. images int32, uniforms and log_probs float64 [n, channels, pixels]; known uint8 [n, pixels].
-    options: float64 temperature, top_k, top_p. failed: int32, set to 1 where logits to draw from are no distribution.
+    settings: float64 temperature, top_k, top_p. failed: int32, set to 1 where logits to draw from are no distribution.
     """
     image, pixel, entry, input_entry, rows = places(tables, table, positions, begin, draws, n, BLOCK_R)
     levels = tl.arange(0, BLOCK_L)[None, :]
@@ -154,7 +154,7 @@ def categorical_kernel(
     is_known = tl.load(known + image.to(tl.int64) * pixels + pixel, mask=rows, other=1) != 0
     uniform = tl.load(uniforms + sub_pixel, mask=rows, other=0.5)
     drawn = draw_level(
-        logits, inside, tl.load(options), tl.load(options + 1), tl.load(options + 2), uniform, LEVELS, BLOCK_L
+        logits, inside, tl.load(settings), tl.load(settings + 1), tl.load(settings + 2), uniform, LEVELS, BLOCK_L
     )  # fmt: skip
     drawn = tl.where(wrong, 0, drawn)
     tl.store(failed + tl.zeros_like(pixel), 1, mask=rows & wrong & (is_known == 0))

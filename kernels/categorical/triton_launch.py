@@ -33,7 +33,7 @@ class Sheet(NamedTuple):
     known: Tensor
     uniforms: Tensor
     log_probs: Tensor
-    options: Tensor
+    settings: Tensor
     failed: Tensor
 
 

@@ -105,7 +105,7 @@ def mixture_draw_kernel(
     known,
     uniforms,
     log_probs,
-    options,
+    settings,
     failed,
     n,
     begin,
@@ -141,9 +141,9 @@ def mixture_draw_kernel(
     sub_pixel = (image.to(tl.int64) * channels + channel) * pixels + pixel
     is_known = tl.load(known + image.to(tl.int64) * pixels + pixel, mask=rows, other=1) != 0
     uniform = tl.load(uniforms + sub_pixel, mask=rows, other=0.5)
-    temperature = tl.load(options)
-    top_k = tl.load(options + 1)
-    top_p = tl.load(options + 2)
+    temperature = tl.load(settings)
+    top_k = tl.load(settings + 1)
+    top_p = tl.load(settings + 2)
     warm = tl.where(temperature == 0.0, COLDEST, temperature)
     if (temperature == 0.0) | (top_k < LEVELS) | (top_p < 1.0):
         levels = tl.arange(0, BLOCK_L)[None, :]

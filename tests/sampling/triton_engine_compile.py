@@ -1,14 +1,18 @@
 """Compiles the launches of the triton engine, at the sizes that models have, for GPUs that need not be there.
 
 ``python triton_engine_compile.py`` in a process without TRITON_INTERPRET prints a line of JSON: launch -> resources.
+With the argument jit: how many compilations Triton's just-in-time compiler makes for batches of two sizes.
 The plans are of small images: what is compiled does not depend on the image's size.
 """
 
 import json
+import sys
 from collections.abc import Iterator
 
 import torch
+import triton
 from torch import nn
+from triton.backends.compiler import GPUTarget
 
 from genfast.compiler import compile_module, model_target, schedule
 from genfast.kernels.common.triton_launch import Launch
@@ -57,13 +61,35 @@ def engines() -> Iterator[tuple[str, int, TritonEngine]]:
 
 def distinct(engine: TritonEngine) -> list[Launch]:
     """One launch of each kernel that would be compiled."""
-    session = Session(engine, 64, True)
-    found: dict[tuple, Launch] = {}
-    for row in range(engine.plan.program.image_shape[1]):
-        for launch in engine.launches(session, row):
-            constants = {name: value for name, value in launch.args.items() if name.isupper()}
-            found.setdefault((launch.kernel, repr(constants)), launch)
-    return list(found.values())
+    return list({launch.constants(): launch for launch in all_launches(engine, 64)}.values())
+
+
+def all_launches(engine: TritonEngine, n: int) -> list[Launch]:
+    session = Session(engine, n, True)
+    return [launch for row in range(engine.plan.program.image_shape[1]) for launch in engine.launches(session, row)]
+
+
+class NoGPU:
+    """In the place of Triton's driver, for the way to a launch up to the launch."""
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_target(self) -> GPUTarget:
+        return GPUTarget("cuda", 90, 32)
+
+
+def compilations() -> dict[str, int]:
+    """How many kernels Triton has compiled after it was called as a run over 64 images calls it, and then over 1."""
+    triton.runtime.driver.set_active(NoGPU())
+    model = GatedPixelCNN(GatedPixelCNNConfig((1, 2, 2), levels=2, hidden=32, layers=1)).eval()
+    engine, found = engine_of(model, "tf32"), {}
+    for n in (64, 1):
+        launches = all_launches(engine, n)
+        for launch in launches:
+            launch.kernel.warmup(**launch.args, **launch.options, grid=launch.grid)
+        found[str(n)] = sum(len(kernel.device_caches[0][0]) for kernel in {launch.kernel for launch in launches})
+    return found
 
 
 def compiled() -> dict[str, dict[str, int]]:
@@ -76,4 +102,4 @@ def compiled() -> dict[str, dict[str, int]]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(compiled()))
+    print(json.dumps(compilations() if "jit" in sys.argv else compiled()))
