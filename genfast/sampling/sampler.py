@@ -132,8 +132,7 @@ class Sampler:
     def _choose(self, engine: str, conditions: tuple[Tensor, ...]) -> str:
         if engine in LOOPS:
             return engine
-        on_gpu = device_of(self.model).type == "cuda" or self.precision == "tf32"
-        wanted = engine if engine != "auto" else "triton" if on_gpu else "cpu"
+        wanted = preferred(self.model, self.precision) if engine == "auto" else engine
         self.reason = incremental.why_not(wanted, self.model)
         if self.reason and engine != "auto":
             raise NotSupported(f"The {engine} engine cannot run this model: {self.reason}.")
@@ -405,6 +404,11 @@ class Sampler:
             for i in range(0, len(images), size):
                 parts.append(function(images[i : i + size], *(c[i : i + size] for c in conditions)))
         return parts
+
+
+def preferred(model: CausalModel, precision: str) -> str:
+    """The engine that auto tries first: the one made for the model's device, or the only one that has the precision."""
+    return "triton" if device_of(model).type == "cuda" or precision == "tf32" else "cpu"
 
 
 def example_conditions(model: CausalModel) -> tuple[Tensor, ...]:

@@ -12,7 +12,7 @@ from genfast.kernels.common.triton_launch import Launch
 from genfast.kernels.logistic_mixture.reference import LOWEST_LOG_SCALE
 from genfast.kernels.logistic_mixture.triton_draw import mixture_draw_kernel
 
-ELEMENTS = 1024  # numbers of a tile
+ELEMENTS = 512  # numbers of a tile
 
 
 class Distribution(NamedTuple):
@@ -55,7 +55,7 @@ class Draws(NamedTuple):
 def draw_launch(arena: Tensor, tables: Tensor, sheet: Sheet, d: Distribution, draws: Draws, n: int) -> Launch:
     """The launch that draws, for n images."""
     levels = triton.next_power_of_2(d.levels)
-    rows = max(1, (ELEMENTS if d.components == 0 else ELEMENTS // 2) // levels)
+    rows = max(1, ELEMENTS // levels)
     rows = min(rows, 64)
     args = {"arena": arena, "tables": tables, **sheet._asdict(), **_numbers(draws, n)}
     args |= {"LEVELS": d.levels, "BLOCK_R": rows, "BLOCK_L": levels}

@@ -47,9 +47,9 @@ def depth(width: int, precision: str) -> int:
     return min(DEPTH if precision == "float32" else 2 * DEPTH, max(16, triton.next_power_of_2(width)))
 
 
-def tile(head: str, lanes: int, sums: int, k: int) -> Tile:
+def tile(head: str, lanes: int, sums: int, k: int, precision: str) -> Tile:
     if head == "linear":  # sums side by side have their registers together
-        n = 16 if sums > 2 else 32 if sums == 2 else 64
+        n = 16 if sums > 2 else 32 if sums == 2 or precision == "float32" else 64
         return Tile(ROWS, min(n, max(16, triton.next_power_of_2(lanes))), k, 4, STAGES)
     n = min(128, triton.next_power_of_2(lanes))
     if head == "reduce":
@@ -99,7 +99,7 @@ class Buffers(NamedTuple):
 
 def launch(buffers: Buffers, constants: Constants, numbers: Numbers, n: int, precision: str) -> Launch:
     """The launch for n images."""
-    t = tile(constants.head, constants.lanes, len(constants.sums), constants.k)
+    t = tile(constants.head, constants.lanes, len(constants.sums), constants.k, precision)
     half = precision == "bfloat16"
     args: dict[str, Any] = {
         **buffers._asdict(),

@@ -43,7 +43,7 @@ def test_all_batches_share_their_compilations(tmp_path: Path) -> None:
 def test_compiles_for_gpus_without_spills(tmp_path: Path) -> None:
     report = run_in_process(HERE / "triton_engine_compile.py", [], {"TRITON_CACHE_DIR": str(tmp_path)})
     assert len(report) >= 40
-    assert_fits(report, registers=128)  # four blocks of 128 threads on a multiprocessor
+    assert_fits(report)
 
 
 AT = np.zeros(1, np.int32)
@@ -96,7 +96,7 @@ def test_auto_takes_no_engine_that_disagrees(monkeypatch: pytest.MonkeyPatch) ->
 
     model = FAMILIES["gated"]()
     make = incremental.make_engine
-    monkeypatch.setattr(sampler, "device_of", lambda model: torch.device("cuda"))
+    monkeypatch.setattr(sampler, "preferred", lambda model, precision: "triton")
     monkeypatch.setattr(incremental, "why_not", lambda engine, model: "")
     monkeypatch.setattr(incremental, "make_engine", lambda model, engine, *rest: make(model, "eager", *rest))
     made = genfast.compile_sampler(model)

@@ -182,6 +182,7 @@ def draw_from(
         noise.uniforms(1, 0, n, (1, 1, 1)).flatten(2), torch.zeros(n, 1, 1, dtype=torch.float64),
         torch.tensor(options, dtype=torch.float64), torch.zeros(1, dtype=torch.int32),
     )  # fmt: skip
+    sheet.uniforms[0] = 0.5
     arena = torch.cat([params.flatten(), torch.zeros(n)])  # the parameters' value, then the input
     tables = torch.tensor([0, 0, width], dtype=torch.int32)
     where = drawing.Draws(0, 1, 0, 1, 0, 1, 1, width, 0)
@@ -196,6 +197,7 @@ def check_ties() -> None:
     """Every rule of ranking, on logits with ties, infinities and both zeros."""
     logits = torch.tensor([1.0, 2, 2, 0.0, -0.0, -math.inf, 2, 1, -3, 0]).repeat(40, 1)
     logits[20:] = torch.randn(20, 10).mul(4).round()
+    logits[0] = 0  # half of these levels have probability 1 / 2, which is uniform 0
     likelihood = make_likelihood("categorical", 1, 10)
     for options in ((1.0, 3, 1.0), (1.0, 2, 0.3), (0.5, 10, 0.55), (1.0, 5, 0.9), (0.0, 10, 1.0)):
         levels, uniforms, nats = draw_from(logits, likelihood, drawing.Distribution(10, 10), options)

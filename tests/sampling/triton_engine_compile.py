@@ -60,8 +60,18 @@ def engines() -> Iterator[tuple[str, int, TritonEngine]]:
 
 
 def distinct(engine: TritonEngine) -> list[Launch]:
-    """One launch of each kernel that would be compiled."""
-    return list({launch.constants(): launch for launch in all_launches(engine, 64)}.values())
+    """One launch of each kind: of those that differ in sizes and elementwise steps only, the longest."""
+    found: dict[tuple, Launch] = {}
+    for launch in all_launches(engine, 64):
+        kind = (launch.kernel, *(launch.args.get(name) for name in ("HEAD_KIND", "KIND", "GATHERS", "BLOCK_N")))
+        kind += len(launch.args.get("OFFSETS", ())), bool(launch.args.get("REGULAR"))
+        if kind not in found or size(launch) > size(found[kind]):
+            found[kind] = launch
+    return list(found.values())
+
+
+def size(launch: Launch) -> tuple[int, int]:
+    return launch.args.get("STEPS", 0), len(launch.args.get("BODY", ()))
 
 
 def all_launches(engine: TritonEngine, n: int) -> list[Launch]:
@@ -73,6 +83,9 @@ class NoGPU:
     """In the place of Triton's driver, for the way to a launch up to the launch."""
 
     def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
         return 0
 
     def get_current_target(self) -> GPUTarget:
