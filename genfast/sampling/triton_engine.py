@@ -34,7 +34,8 @@ class TritonEngine:
 
     precision: "float32"; "tf32" or "bfloat16": the factors of products are rounded to that, their sums and all else are
     float32. An image does not depend on the batch that it is drawn in, to the bit.
-    Raises NotSupported for a likelihood or a step that it has no kernel for.
+    Raises NotSupported for a likelihood or a step that it has no kernel for, GenfastError for a plan that makes no
+    sense.
     """
 
     def __init__(self, plan: Plan, likelihood: Likelihood, device: torch.device, precision: str = "float32") -> None:
@@ -43,9 +44,9 @@ class TritonEngine:
         self.program = TritonProgram(plan, precision)
         self.buffers = cells.Buffers(
             torch.empty(0, device=device),
-            torch.from_numpy(self.program.weights.array()).to(device, cells.weight_dtype(precision)),
-            torch.from_numpy(self.program.constants.array()).to(device),
-            torch.from_numpy(self.program.tables.array()).to(device),
+            torch.from_numpy(self.program.weights.taken()).to(device, cells.weight_dtype(precision)),
+            torch.from_numpy(self.program.constants.taken()).to(device),
+            torch.from_numpy(self.program.tables.taken()).to(device),
         )
         width = plan.program.image_shape[2]
         last = [int(plan.draw_tick[:, : end * width].max()) for end in range(1, plan.program.image_shape[1] + 1)]

@@ -5,6 +5,7 @@ image; a number lies at entry * n + image * channels + channel, where the entry,
 for every batch. So the tables below hold entries, and are made once.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from genfast.compiler.plan import Kernel, Plan
 from genfast.compiler.program import Constant, Copy, Linear, Lookup, Read, Reduce
-from genfast.errors import NotSupported
+from genfast.errors import GenfastError, NotSupported
 from genfast.kernels.cells import triton_launch as cells
 from genfast.sampling.triton_lanes import Lane, Lanes, LaneStore, Scratch, lanes_of
 
@@ -33,7 +34,7 @@ class Pool:
         """Where the array starts; equal ones are held once."""
         with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, as in the model itself
             flat: np.ndarray = np.ascontiguousarray(array, self.dtype).reshape(-1)
-        key = flat.tobytes()
+        key = hashlib.sha256(flat.tobytes()).digest()
         if key not in self.known:
             self.known[key] = self.size
             padding = -len(flat) % ALIGN
@@ -41,8 +42,10 @@ class Pool:
             self.size += len(flat) + padding
         return self.known[key]
 
-    def array(self) -> np.ndarray:
-        return np.concatenate(self.arrays) if self.arrays else np.zeros(ALIGN, self.dtype)
+    def taken(self) -> np.ndarray:
+        """All of them, which the pool then holds no longer."""
+        arrays, self.arrays = self.arrays, []
+        return np.concatenate(arrays) if arrays else np.zeros(ALIGN, self.dtype)
 
 
 @dataclass(frozen=True)
@@ -149,8 +152,11 @@ class Packer:
 
     def read(self, read: Read) -> tuple[int, int]:
         """(row of the table, stride)"""
-        row = self.row(self.program.entries(read.value, read.at[self.order]))
-        return row, self.program.plan.values[read.value].channels
+        at = read.at[self.order]
+        entries = self.program.entries(read.value, at)
+        if ((at >= 0) & (entries < 0)).any():
+            raise GenfastError(f"{self.kernel.name} reads positions of value {read.value} that the plan does not keep.")
+        return self.row(entries), self.program.plan.values[read.value].channels
 
     def constant(self, constant: Constant) -> tuple[int, bool]:
         """(row of the table, whether positions differ)"""
