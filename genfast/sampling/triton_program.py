@@ -164,7 +164,14 @@ class Packer:
         start = self.program.constants.add(constant.rows)
         return self.row(start + which * constant.rows.shape[1]), bool((which != which[:1]).any())
 
+    def unknown(self, what: str) -> NotSupported:
+        return NotSupported(
+            f"The triton engine has no kernel for the {what} of {self.kernel.name}: use engine='eager' or 'jacobi'."
+        )
+
     def instruction(self, lane: Lane, heads: Sequence[int]) -> tuple[str | int | bool, ...]:
+        if lane.op not in cells.OPS:
+            raise self.unknown(f"operation {lane.op}")
         if lane.op == "head":
             return "head", heads.index(lane.column), lane.column, lane.one, 0
         if lane.op == "constant":
@@ -199,6 +206,8 @@ class Packer:
                 pieces: tuple[tuple[int, ...], ...] = ((row, stride, head.index.start),)
                 return empty._replace(head="lookup", pieces=pieces, columns=width, total=entries)
             case Reduce() as head:
+                if head.kind not in cells.KINDS:
+                    raise self.unknown(f"reduction {head.kind}")
                 total = sum(r.width for r in head.reads)
                 k = cells.depth(total, self.program.precision)
                 steps = self.gather(head.reads, k)
@@ -207,10 +216,7 @@ class Packer:
                 pieces = tuple(self.piece(p, start) for p, start in zip(head.pieces, head.starts, strict=True))
                 return empty._replace(head="copy", pieces=pieces)
             case unknown:
-                raise NotSupported(
-                    f"The triton engine has no kernel for the step {type(unknown).__name__} of {self.kernel.name}: use "
-                    "engine='eager' or 'jacobi'."
-                )
+                raise self.unknown(f"step {type(unknown).__name__}")
 
     def piece(self, piece: Read | Constant, start: int) -> tuple[int, ...]:
         if isinstance(piece, Read):

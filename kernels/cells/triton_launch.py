@@ -27,6 +27,7 @@ from genfast.kernels.reduce import triton_kernel as reduce
 
 HEADS = {"none": NO_HEAD, "linear": LINEAR, "lookup": LOOKUP, "reduce": REDUCE, "copy": COPY}
 OPS = {**pointwise.NUMBER, "head": HEAD.value, "read": READ.value, "constant": CONSTANT.value}
+KINDS = reduce.NUMBER
 PRECISIONS = {"float32": "ieee", "tf32": "tf32", "bfloat16": "ieee"}  # as tl.dot calls them
 ROWS = 32  # of a tile of a product
 ELEMENTS = 1024  # numbers of a tile of anything else
@@ -106,7 +107,7 @@ def launch(buffers: Buffers, constants: Constants, numbers: Numbers, n: int, pre
         "n": n,
         **numbers._asdict(),
         "HEAD_KIND": HEADS[constants.head].value,
-        "KIND": reduce.NUMBER[constants.kind] if constants.kind else -1,
+        "KIND": KINDS[constants.kind] if constants.kind else -1,
         "EPS": constants.eps,
         "PIECES": constants.pieces,
         "OFFSETS": constants.sums,
