@@ -46,7 +46,8 @@ class ProfileFlags(RunFlags):
     out: Annotated[Path, tyro.conf.arg(name="out", aliases=["-o"], metavar="FOLDER")] = Path("profile")
     """Folder for the report."""
     engine: str = "auto"
-    """How to sample: cpu, eager, jacobi, naive or auto. The cpu engine is profiled by step, others by operator."""
+    """How to sample: cpu, eager, triton, jacobi, naive or auto. The cpu engine is profiled by step, others by
+    operator."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of sampling: see genfast sample."""
     rows: int = 20

@@ -16,6 +16,7 @@ from genfast.compiler.cost import Cost, cost
 from genfast.compiler.evaluate import condition_table
 from genfast.compiler.plan import Plan
 from genfast.compiler.program import Lookup, Program
+from genfast.compiler.target import ask_model, two_rows
 from genfast.errors import GenfastError
 from genfast.likelihoods import Drawn, Likelihood, level_dtype
 from genfast.ops import backends
@@ -31,15 +32,29 @@ def signature(conditions: Sequence[Tensor]) -> Signature:
 
 def why_not(engine: str, model: CausalModel) -> str:
     """Empty if the engine can run the model, or else one sentence without its full stop."""
-    if engine != "cpu":
+    if engine == "eager":
         return ""
-    if backends.NO_EXTENSION:
-        return backends.NO_EXTENSION
-    if device_of(model).type != "cpu":
-        return f"the model is on {device_of(model)}; move it with model.cpu()"
+    missing = backends.NO_EXTENSION if engine == "cpu" else "" if backends.HAS_TRITON else "triton is not installed"
+    if missing:
+        return missing
+    device = device_of(model)
+    if engine == "cpu" and device.type != "cpu":
+        return f"the model is on {device}; move it with model.cpu()"
+    if engine == "triton" and device.type != "cuda" and not (device.type == "cpu" and interpreted()):
+        usable = "move it with model.cuda()" if torch.cuda.is_available() else backends.NO_DEVICE
+        return (
+            f"it runs on a GPU, or in Triton's interpreter (TRITON_INTERPRET=1), and the model is on {device}: {usable}"
+        )
     if dtype_of(model) == torch.float64:
         return "it computes in float32 and the model is float64; use engine='eager', or model.float()"
     return ""
+
+
+def interpreted() -> bool:
+    """Whether Triton's kernels run on the CPU, in its interpreter."""
+    from genfast.kernels.common.triton_launch import INTERPRETED
+
+    return bool(INTERPRETED)
 
 
 def dtype_of(model: CausalModel) -> torch.dtype:
@@ -70,6 +85,10 @@ def make_engine(model: CausalModel, engine: str, threads: int, plan: Plan, preci
         from genfast.sampling.cpu import CpuEngine
 
         return CpuEngine(plan, threads, bfloat16, model.likelihood)
+    if engine == "triton":
+        from genfast.sampling.triton_engine import TritonEngine
+
+        return TritonEngine(plan, model.likelihood, device_of(model), precision)
     from genfast.sampling.eager import EagerEngine
 
     dtype = dtype_of(model)
@@ -152,6 +171,21 @@ def score(
     if out is None:
         return log_probs, None
     return log_probs, out.permute(0, 3, 1, 2).reshape(n, *likelihood.param_shape, channels, height, width)
+
+
+def agrees(model: CausalModel, compiled: Compiled, conditions: Sequence[Tensor], precision: str) -> bool:
+    """Whether an engine gives what one forward pass of the model gives, for two images of noise. For engines that
+    nobody has run on this kind of device."""
+    conditions = tuple(two_rows(c) for c in conditions)
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, model.levels, (2, *model.image_shape), generator=generator)
+    images = images.to(device_of(model), level_dtype(model.levels))
+    with evaluation_mode(model), torch.no_grad():
+        expected = ask_model(model, images, *conditions).float()
+    given = score(compiled, model.likelihood, images, conditions, torch.float32)[1]
+    assert given is not None
+    off = float((given - expected).abs().max())
+    return off <= (1e-3 if precision == "float32" else 5e-2) * (1 + float(expected.abs().max()))  # NaN is no agreement
 
 
 def check_labels(program: Program, conditions: Sequence[Tensor]) -> None:

@@ -37,10 +37,11 @@ from genfast.sampling.task import (
 )
 
 LOOPS: dict[str, Rows] = {"naive": naive.rows, "jacobi": jacobi.rows}
-INCREMENTAL = ("eager", "cpu")
+INCREMENTAL = ("eager", "cpu", "triton")
 ENGINES = (*LOOPS, *INCREMENTAL)
-PRECISIONS = ("float32", "bfloat16")
+PRECISIONS = ("float32", "bfloat16", "tf32")
 IMAGES_PER_THREAD = 32  # enough rows for the matrix products to run at full speed, few enough for the caches
+IMAGES_ON_GPU = 256
 
 
 def compile_sampler(
@@ -54,11 +55,14 @@ def compile_sampler(
 
     engine: "naive" (the loop, one forward pass per sub-pixel); "jacobi" (fixed-point iteration, several times fewer
     passes); "eager" (each activation computed once, in PyTorch); "cpu" (the same in C++: for less than one forward
-    pass); or "auto": "cpu" where it can run, "jacobi" where it cannot, and ``sampler.reason`` says why.
+    pass); "triton" (the same for models on a GPU: launches recorded once in CUDA graphs; no GPU has run it yet); or
+    "auto": for a model on the CPU "cpu", for one on a GPU "triton" if what it computes agrees with a forward pass, and
+    where these cannot run "jacobi": ``sampler.reason`` says why.
     threads: for the cpu engine; default torch.get_num_threads().
-    precision: "float32", or "bfloat16" for the eager and cpu engines: the factors of matrix products are rounded to
+    precision: "float32", or "bfloat16" for the incremental engines: the factors of matrix products are rounded to
     bfloat16, everything else stays as it is. Another distribution, close to the model's; ``log_prob`` is exact for it.
-    Faster than float32 on the cpu engine where the machine has AMX (`genfast info`).
+    Faster than float32 on the cpu engine where the machine has AMX (`genfast info`). "tf32", for the triton engine:
+    factors are rounded to TF32.
     condition: an example, needed only if the model is conditional and has neither num_classes nor condition_dim.
 
     Raises NotCausal, naming the first layer that looks ahead; NotSupported, naming the operator and the layer, if an
@@ -80,6 +84,8 @@ def check_options(engine: str, threads: int | None, precision: str) -> None:
         raise NotSupported(
             f"The {engine} engine runs the model as it is: for {precision}, use engine='cpu' or 'eager'."
         )
+    if precision == "tf32" and engine in ("eager", "cpu"):
+        raise NotSupported(f"The {engine} engine has no tf32: use engine='triton', or precision='bfloat16'.")
     if threads is not None and (not isinstance(threads, int) or isinstance(threads, bool) or threads < 1):
         raise GenfastError(f"threads must be a whole number, at least 1, not {threads!r}.")
 
@@ -90,11 +96,11 @@ class Sampler:
     engine: the name of the engine that runs; reason: why "auto" did not take the fastest, or "".
     stats: what the last ``sample``, ``complete`` or ``stream`` cost.
     last_log_prob: ln P of the images it drew, nats, float64 [n], added up while they were drawn (incremental engines;
-    None for the loops). Equal to ``log_prob`` of these images, to the bit on the cpu engine.
+    None for the loops). Equal to ``log_prob`` of these images, to the bit on the cpu and triton engines.
 
-    Work goes in chunks of ``batch_size`` images, which bounds the memory. On the cpu engine the images do not depend on
-    it, to the bit. On the others they may where a uniform falls on the edge between two levels to within the rounding
-    of the network's output: a library's matrix product may round differently over another batch size.
+    Work goes in chunks of ``batch_size`` images, which bounds the memory. On the cpu and triton engines the images do
+    not depend on it, to the bit. On the others they may where a uniform falls on the edge between two levels to within
+    the rounding of the network's output: a library's matrix product may round differently over another batch size.
 
     The model's weights may change: the sampler notices, and compiles again.
     """
@@ -127,25 +133,41 @@ class Sampler:
     def _choose(self, engine: str, conditions: tuple[Tensor, ...]) -> str:
         if engine in LOOPS:
             return engine
-        wanted = "cpu" if engine == "auto" else engine
+        wanted = preferred(self.model, self.precision) if engine == "auto" else engine
         self.reason = incremental.why_not(wanted, self.model)
         if self.reason and engine != "auto":
             raise NotSupported(f"The {engine} engine cannot run this model: {self.reason}.")
         if not self.reason:
             self.engine = wanted
             try:
-                self._compile(conditions)
-                return wanted
+                compiled = self._compile(conditions)
+                if engine == "auto" and wanted == "triton":
+                    self.reason = self._try_out(compiled, conditions)
             except NotSupported as error:
                 if engine != "auto":
                     raise
                 self.reason = str(error)
+            if not self.reason:
+                return wanted
         if self.precision != "float32":
             why = self.reason.rstrip(".")
             raise NotSupported(
-                f"auto has only the cpu engine for {self.precision}, and it cannot run this model: {why}."
+                f"auto has only the {wanted} engine for {self.precision}, and it cannot run this model: {why}."
             )
+        self._compiled.clear()
+        self._examples.clear()
         return "jacobi"
+
+    def _try_out(self, compiled: Compiled, conditions: tuple[Tensor, ...]) -> str:
+        """Empty if an engine that no GPU has run gives what the model gives, or else why not to take it."""
+        try:
+            if incremental.agrees(self.model, compiled, conditions, self.precision):
+                return ""
+        except GenfastError:
+            raise
+        except Exception as error:  # whatever a compiler or a driver may say
+            return f"the {self.engine} engine does not run here ({type(error).__name__}: {str(error).strip()[:200]})"
+        return f"the {self.engine} engine does not agree with a forward pass of the model"
 
     # ---- what an incremental engine runs ----
 
@@ -344,6 +366,8 @@ class Sampler:
 
     def _batch_size(self, batch_size: int | None) -> int:
         if batch_size is None:
+            if self.engine == "triton":
+                return IMAGES_ON_GPU
             return IMAGES_PER_THREAD * self.threads if self.engine == "cpu" else 2 * IMAGES_PER_THREAD
         check_batch_size(batch_size)
         return batch_size
@@ -384,6 +408,11 @@ class Sampler:
         return parts
 
 
+def preferred(model: CausalModel, precision: str) -> str:
+    """The engine that auto tries first: the one made for the model's device, or the only one that has the precision."""
+    return "triton" if device_of(model).type == "cuda" or precision == "tf32" else "cpu"
+
+
 def example_conditions(model: CausalModel) -> tuple[Tensor, ...]:
     """Conditions as a model takes them, to compile with: a model of ours, or one that has kept an example."""
     examples: tuple[Tensor, ...] | None = getattr(model, "example_conditions", None)
@@ -407,9 +436,20 @@ def engine_table() -> list[tuple[str, str]]:
         ("eager", "present: the same steps in PyTorch, on any device"),
         ("jacobi", "present; auto takes it for all other models"),
         ("naive", "present: the definition"),
-        ("triton", "not written yet"),
+        ("triton", triton_state()),
         ("cuda", "not written yet"),
     ]
+
+
+def triton_state() -> str:
+    """What `genfast info` says of the triton engine."""
+    if not backends.HAS_TRITON:
+        return backends.why_not("triton")
+    usable = "" if torch.cuda.is_available() else f"; {backends.NO_DEVICE}"
+    return (
+        f"interpreted and compiled in tests, {backends.NEVER_RUN}; auto takes it for models on a GPU where it agrees "
+        f"with a forward pass{usable}"
+    )
 
 
 def check_values(model: CausalModel, conditions: tuple[Tensor, ...]) -> None:

@@ -23,6 +23,10 @@ class Launch(NamedTuple):
         with torch.cuda.device(device) if device.type == "cuda" else nullcontext():
             self.kernel[self.grid](**self.args, **self.options)
 
+    def constants(self) -> tuple[Any, ...]:
+        """The kernel and what is compiled in: launches that agree in it share a compilation."""
+        return self.kernel, *(value for name, value in self.args.items() if name.isupper())
+
 
 def image_like(x: Tensor, channels: int) -> Tensor:
     """An uninitialised [B, channels, H, W] in x's memory format."""
