@@ -143,8 +143,8 @@ class DrawFlags(RunFlags):
     """A .npy file with the vectors, float [n, D] or [D], for a model conditioned on vectors."""
     engine: str = "auto"
     """How to sample: cpu (each activation computed once, in C++: less than one forward pass), eager (the same in
-    PyTorch), jacobi (several times fewer passes than pixels), naive (one pass per pixel), or auto (the fastest that can
-    run)."""
+    PyTorch), cuda (the same in one kernel on a GPU), jacobi (several times fewer passes than pixels), naive (one pass
+    per pixel), or auto (the fastest that can run and was measured)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16: the cpu and eager engines round the factors of matrix products; faster where the machine has
     AMX (see genfast info), and not quite the model's own distribution."""

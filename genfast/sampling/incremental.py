@@ -31,12 +31,12 @@ def signature(conditions: Sequence[Tensor]) -> Signature:
 
 def why_not(engine: str, model: CausalModel) -> str:
     """Empty if the engine can run the model, or else one sentence without its full stop."""
-    if engine != "cpu":
+    if engine not in ("cpu", "cuda"):
         return ""
-    if backends.NO_EXTENSION:
-        return backends.NO_EXTENSION
-    if device_of(model).type != "cpu":
-        return f"the model is on {device_of(model)}; move it with model.cpu()"
+    if backends.why_not(engine):
+        return backends.why_not(engine)
+    if device_of(model).type != engine:
+        return f"the model is on {device_of(model)}; move it with model.{engine}()"
     if dtype_of(model) == torch.float64:
         return "it computes in float32 and the model is float64; use engine='eager', or model.float()"
     return ""
@@ -70,6 +70,10 @@ def make_engine(model: CausalModel, engine: str, threads: int, plan: Plan, preci
         from genfast.sampling.cpu import CpuEngine
 
         return CpuEngine(plan, threads, bfloat16, model.likelihood)
+    if engine == "cuda":
+        from genfast.sampling.cuda import CudaEngine
+
+        return CudaEngine(plan, model.likelihood, device_of(model), bfloat16)
     from genfast.sampling.eager import EagerEngine
 
     dtype = dtype_of(model)

@@ -36,7 +36,7 @@ from genfast.sampling.task import (
 )
 
 LOOPS: dict[str, Rows] = {"naive": naive.rows, "jacobi": jacobi.rows}
-INCREMENTAL = ("eager", "cpu")
+INCREMENTAL = ("eager", "cpu", "cuda")
 ENGINES = (*LOOPS, *INCREMENTAL)
 PRECISIONS = ("float32", "bfloat16")
 IMAGES_PER_THREAD = 32  # enough rows for the matrix products to run at full speed, few enough for the caches
@@ -53,9 +53,10 @@ def compile_sampler(
 
     engine: "naive" (the loop, one forward pass per sub-pixel); "jacobi" (fixed-point iteration, several times fewer
     passes); "eager" (each activation computed once, in PyTorch); "cpu" (the same in C++: for less than one forward
-    pass); or "auto": "cpu" where it can run, "jacobi" where it cannot, and ``sampler.reason`` says why.
+    pass); "cuda" (the same in one launch of one kernel, for models on a CUDA device; no GPU has run it yet); or "auto":
+    "cpu" where it can run, "jacobi" where it cannot, and ``sampler.reason`` says why.
     threads: for the cpu engine; default torch.get_num_threads().
-    precision: "float32", or "bfloat16" for the eager and cpu engines: the factors of matrix products are rounded to
+    precision: "float32", or "bfloat16" for the incremental engines: the factors of matrix products are rounded to
     bfloat16, everything else stays as it is. Another distribution, close to the model's; ``log_prob`` is exact for it.
     Faster than float32 on the cpu engine where the machine has AMX (`genfast info`).
     condition: an example, needed only if the model is conditional and has neither num_classes nor condition_dim.
@@ -89,10 +90,10 @@ class Sampler:
     engine: the name of the engine that runs; reason: why "auto" did not take the fastest, or "".
     stats: what the last ``sample``, ``complete`` or ``stream`` cost.
     last_log_prob: ln P of the images it drew, nats, float64 [n], added up while they were drawn (incremental engines;
-    None for the loops). Equal to ``log_prob`` of these images, to the bit on the cpu engine.
+    None for the loops). Equal to ``log_prob`` of these images, to the bit on the cpu and cuda engines.
 
-    Work goes in chunks of ``batch_size`` images, which bounds the memory. On the cpu engine the images do not depend on
-    it, to the bit. On the others they may where a uniform falls on the edge between two levels to within the rounding
+    Work goes in chunks of ``batch_size`` images, which bounds the memory. On these two the images do not depend on it,
+    to the bit. On the others they may where a uniform falls on the edge between two levels to within the rounding
     of the network's output: a library's matrix product may round differently over another batch size.
 
     The model's weights may change: the sampler notices, and compiles again.
@@ -343,6 +344,8 @@ class Sampler:
 
     def _batch_size(self, batch_size: int | None) -> int:
         if batch_size is None:
+            if self.engine == "cuda":
+                return cuda_images(device_of(self.model))
             return IMAGES_PER_THREAD * self.threads if self.engine == "cpu" else 2 * IMAGES_PER_THREAD
         check_batch_size(batch_size)
         return batch_size
@@ -406,8 +409,22 @@ def engine_table() -> list[tuple[str, str]]:
         ("jacobi", "present; auto takes it for all other models"),
         ("naive", "present: the definition"),
         ("triton", "not written yet"),
-        ("cuda", "not written yet"),
+        ("cuda", cuda_state()),
     ]
+
+
+def cuda_state() -> str:
+    """As in `genfast info`; the extension has the engine where it has CUDA kernels."""
+    reason = backends.why_not("cuda")
+    if reason and reason != backends.NO_DEVICE:
+        return reason
+    checked = f"compiled for {', '.join('sm_' + a for a in backends.ARCHITECTURES)}, emulated in tests"
+    return f"{checked}, {backends.NEVER_RUN}, so auto does not take it" + (f"; {reason}" if reason else "")
+
+
+def cuda_images(device: torch.device) -> int:
+    """As many images at a time as share each look at the weights in registers, on every multiprocessor."""
+    return 8 * torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def check_values(model: CausalModel, conditions: tuple[Tensor, ...]) -> None:
