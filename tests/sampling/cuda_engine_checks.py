@@ -270,16 +270,26 @@ def emulated_gpu(room: int) -> Any:
     return mock.patch.dict(os.environ, {"GENFAST_EMULATED_GPU": f"{room},2,0,80"})
 
 
+def check_layout() -> None:
+    """A block for each multiprocessor while images last, and not too many images in one; what is asked for fits."""
+    engine = engine_of(TinyModel((1, 2, 2), 3).eval())
+    for n, images, blocks in ((1, 1, 1), (132, 1, 132), (133, 2, 67), (1056, 8, 132), (20000, 64, 313)):
+        layout = engine.start(request_for(engine.plan.program, n)).layout
+        assert (layout.images, layout.blocks) == (images, blocks)
+        assert layout.residence >= 2
+        assert layout.shared <= 227 * 1024
+
+
 def engine_of(model: Any) -> Any:
     return next(iter(sampler_of(model)._compiled.values())).engine
 
 
-def request_for(model: Any) -> Request:
+def request_for(model: Any, n: int = N) -> Request:
     channels, height, width = model.image_shape
     return Request(
-        torch.zeros(N, *model.image_shape, dtype=torch.uint8),
-        torch.zeros(N, height * width, dtype=torch.bool),
-        torch.full((N, channels, height, width), 0.5, dtype=torch.float64),
+        torch.zeros(n, *model.image_shape, dtype=torch.uint8),
+        torch.zeros(n, height * width, dtype=torch.bool),
+        torch.full((n, channels, height, width), 0.5, dtype=torch.float64),
     )
 
 
@@ -328,6 +338,7 @@ def checks(quick: bool = False) -> list[tuple[Any, ...]]:
     for name in ("oddities", "pixelcnn++"):
         found.append((f"{name}-memory", check_small_memory, name))
     found.append(("bfloat16", check_bfloat16, "colours"))
+    found.append(("layout", check_layout))
     found.append(("refusals", check_refusals))
     return found
 

@@ -32,6 +32,7 @@ struct Block {
   int* wrong;
   int32_t* places[2];
   float *scratch, *weights, *caches;
+  int scratch_at, weights_at;  // floats of shared memory that come before them, if they are there
 
   template <class T>
   __device__ const T* section(int64_t at) const {
@@ -76,6 +77,16 @@ struct Block {
     for_each(c.positions, k.tables, [&](int i, int t) { to[i * k.tables + t] = ints()[tables[t] + order[i]]; });
   }
 };
+
+// The same memory, for loops whose loads must be those of shared memory: what a pointer points to, a compiler forgets.
+template <Residence kResidence>
+__device__ inline float* scratch_of(const Block& b) {
+  return kResidence == kNothing ? b.scratch : cuda::dynamic_shared<float>() + b.scratch_at;
+}
+template <Residence kResidence>
+__device__ inline const float* weights_of(const Block& b) {
+  return kResidence < kWeights ? b.weights : cuda::dynamic_shared<float>() + b.weights_at;
+}
 
 // A row of a chunk: an image at a position.
 struct RowAt {

@@ -46,21 +46,22 @@ __device__ inline void gather(const Block& b, const flat::Kernel& k, const Chunk
 
 // The products of one slice of the depth: rows [first, first + kRows) of the chunk, as far as there are so many, and four columns.
 template <int kRows>
-__device__ void multiply(const Block& b, const flat::Kernel& k, const float* weights, int rows, int first, int slice, int column) {
-  const int begin = slice * k.slice, end = begin + k.slice < k.depth ? begin + k.slice : k.depth;
+__device__ inline void multiply(const flat::Kernel& k, float* scratch, const float* weights, int rows, int first, int slice,
+                                int column) {
+  const int begin = slice * k.slice, end = begin + k.slice < k.depth ? begin + k.slice : k.depth, columns = k.columns;
   int a[kRows];
 #pragma unroll
   for (int m = 0; m < kRows; ++m) a[m] = (first + m < rows ? first + m : first) * k.row + k.gathered;
-  const float* w = weights + static_cast<int64_t>(begin) * k.columns + column;
+  const float* w = weights + static_cast<int64_t>(begin) * columns + column;
   float sums[kRows][4] = {};
 #pragma unroll 2
-  for (int d = begin; d < end; d += 4, w += 4 * static_cast<int64_t>(k.columns)) {
+  for (int d = begin; d < end; d += 4, w += 4 * columns) {
     Four of[4];
 #pragma unroll
-    for (int i = 0; i < 4; ++i) of[i] = four_at(w + i * static_cast<int64_t>(k.columns));
+    for (int i = 0; i < 4; ++i) of[i] = four_at(w + i * columns);
 #pragma unroll
     for (int m = 0; m < kRows; ++m) {
-      const Four x = four_at(b.scratch + a[m] + d);
+      const Four x = four_at(scratch + a[m] + d);
 #pragma unroll
       for (int i = 0; i < 4; ++i)
 #pragma unroll
@@ -70,24 +71,26 @@ __device__ void multiply(const Block& b, const flat::Kernel& k, const float* wei
 #pragma unroll
   for (int m = 0; m < kRows; ++m) {
     if (first + m >= rows) continue;
-    float* to = b.scratch + (first + m) * k.row + k.partial + slice * k.columns + column;
+    float* to = scratch + (first + m) * k.row + k.partial + slice * columns + column;
     *reinterpret_cast<Four*>(to) = {{sums[m][0], sums[m][1], sums[m][2], sums[m][3]}};
   }
 }
 
 // Every slice of every row, as many rows at a time by a thread as share its weights.
 template <int kRows>
-__device__ void multiply_all(const Block& b, const flat::Kernel& k, const float* weights, int rows) {
-  const int columns = k.columns / 4;
-  for_each((rows + kRows - 1) / kRows * k.slices, columns, [&](int item, int column) {
-    multiply<kRows>(b, k, weights, rows, item / k.slices * kRows, item % k.slices, 4 * column);
+__device__ inline void multiply_all(const flat::Kernel& k, float* scratch, const float* weights, int rows) {
+  for_each((rows + kRows - 1) / kRows * k.slices, k.columns / 4, [&](int item, int column) {
+    multiply<kRows>(k, scratch, weights, rows, item / k.slices * kRows, item % k.slices, 4 * column);
   });
 }
 
-__device__ inline void products(const Block& b, const flat::Kernel& k, const float* weights, int rows) {
-  if (rows == 1) return multiply_all<1>(b, k, weights, rows);
-  if (rows <= 4) return multiply_all<4>(b, k, weights, rows);
-  multiply_all<8>(b, k, weights, rows);
+template <Residence kResidence>
+__device__ inline void products(const Block& b, const flat::Kernel& k, int rows) {
+  float* scratch = scratch_of<kResidence>(b);
+  const float* weights = weights_of<kResidence>(b) + k.weight;
+  if (rows == 1) return multiply_all<1>(k, scratch, weights, rows);
+  if (rows <= 4) return multiply_all<4>(k, scratch, weights, rows);
+  multiply_all<8>(k, scratch, weights, rows);
 }
 
 __device__ inline cuda::ReduceRows reduce_rows(const Block& b, const flat::Kernel& k, int rows) {

@@ -29,6 +29,7 @@ __device__ inline void do_step(const Block& b, const flat::Kernel& k, const flat
   r.scratch[step.to + n] = result;
 }
 
+template <Residence kResidence>
 __device__ inline void compute(const Block& b, const Chunk& c, const int32_t* places) {
   const flat::Kernel& k = b.kernel(c.launch);
   if (k.depth > 0) {
@@ -37,7 +38,7 @@ __device__ inline void compute(const Block& b, const Chunk& c, const int32_t* pl
     if (k.head == flat::HeadKind::kReduce) {
       cuda::reduce_groups(static_cast<ReduceKind>(k.reduce), reduce_rows(b, k, c.rows));
     } else {
-      products(b, k, b.weights + k.weight, c.rows);
+      products<kResidence>(b, k, c.rows);
       __syncthreads();
     }
   }
@@ -129,7 +130,7 @@ __global__ void __launch_bounds__(flat::kThreads) run_ticks(const __grid_constan
   unsigned char* at = kResidence == kNothing ? own : shared + kSignals;
   const int64_t first = blockIdx.x * layout.images, left = args.run.request.n - first;
   Block b = {args, first, static_cast<int>(left < layout.images ? left : layout.images), reinterpret_cast<int*>(shared),
-             {nullptr, nullptr}, nullptr, nullptr, nullptr};
+             {nullptr, nullptr}, nullptr, nullptr, nullptr, 0, 0};
   b.places[0] = reinterpret_cast<int32_t*>(at);
   b.places[1] = b.places[0] + layout.places;
   b.scratch = reinterpret_cast<float*>(b.places[1] + layout.places);
@@ -144,6 +145,10 @@ __global__ void __launch_bounds__(flat::kThreads) run_ticks(const __grid_constan
   if (kResidence >= kWeights && layout.residence == kCaches) {
     b.caches = next;
     copy(caches, b.caches, layout.cache_floats);
+  }
+  if constexpr (kResidence >= kScratch) {
+    b.scratch_at = static_cast<int>(b.scratch - reinterpret_cast<float*>(shared));
+    b.weights_at = b.scratch_at + static_cast<int>(layout.scratch);
   }
   if (threadIdx.x == 0) *b.wrong = 0;
 
@@ -160,7 +165,7 @@ __global__ void __launch_bounds__(flat::kThreads) run_ticks(const __grid_constan
       // Where the next rows lie is looked up while these are computed: it depends on nothing that is drawn.
       const Chunk following = b.chunk(c.launch, c.row + c.rows, end);
       b.find_places(following, b.places[1 - turn]);
-      compute(b, c, b.places[turn]);
+      compute<kResidence>(b, c, b.places[turn]);
       c = following, turn = 1 - turn;
     }
   }
