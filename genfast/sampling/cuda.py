@@ -22,7 +22,6 @@ from genfast.likelihoods.draw import NO_DISTRIBUTION, check_uniforms
 from genfast.sampling.cpu import refusing, specification
 from genfast.sampling.request import Request
 
-THREADS = 384  # of a block: kThreads in csrc/engine/flat.h
 WRONG = {1: NO_DISTRIBUTION, 2: "A known pixel has a level that the images do not have."}
 
 
@@ -86,7 +85,7 @@ class CudaEngine:
 
     bfloat16: the factors of products are rounded to bfloat16; their sums, and all else, stay float32.
     library: where the functions of engine.cuh are, if not in the extension: tests emulate them on the CPU, and give the
-    device "cpu".
+    device "cpu". threads: of a block; 0: as many as its registers allow. Results do not depend on it, to the bit.
 
     Raises NotSupported for a likelihood that is a function, GenfastError for a plan that makes no sense.
     """
@@ -98,7 +97,7 @@ class CudaEngine:
         device: torch.device,
         bfloat16: bool = False,
         library: ctypes.CDLL | None = None,
-        threads: int = THREADS,
+        threads: int = 0,
     ) -> None:
         from genfast import _C
 

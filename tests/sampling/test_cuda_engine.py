@@ -7,8 +7,10 @@ import pytest
 import torch
 
 from genfast import compile_sampler
+from genfast.errors import NotSupported
 from genfast.ops import backends
 from genfast.sampling import naive
+from genfast.sampling.sampler import engine_table
 from genfast.testing import require_cuda
 from tests.kernels.emulation import (
     ENGINE,
@@ -51,6 +53,20 @@ def test_emulated(emulated: dict[str, str], name: str) -> None:
 @pytest.mark.parametrize("barrier", barriers(ENGINE))
 def test_a_missing_barrier_is_noticed(library: Path, barrier: str) -> None:
     assert_noticed(barrier, CHECKS, library)
+
+
+def test_refuses_a_model_that_is_not_there(rgb) -> None:
+    with pytest.raises(NotSupported, match="The cuda engine cannot run this model: "):
+        compile_sampler(rgb, "cuda")
+    assert compile_sampler(rgb).engine != "cuda"
+
+
+def test_state_says_that_no_gpu_has_run_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backends, "ARCHITECTURES", ["80", "90a"])
+    state = dict(engine_table())["cuda"]
+    assert state.startswith("compiled for sm_80, sm_90a, emulated in tests, no GPU has run it yet, so auto does not")
+    monkeypatch.setattr(backends, "ARCHITECTURES", [])
+    assert "nvcc" in dict(engine_table())["cuda"]
 
 
 @needs_nvcc

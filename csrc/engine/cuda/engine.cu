@@ -71,9 +71,9 @@ extern "C" int genfast_cuda_run(const GenfastCudaRun* run, CUstream_st* stream) 
   const GenfastCudaLayout& layout = run->layout;
   if (layout.blocks == 0 || run->first_tick > run->last_tick) return 0;
   const Args args = {*static_cast<const flat::Header*>(run->request.header), *run};
+  const int threads = run->threads > 0 ? int(run->threads) : flat::kThreads;
   const auto start = [&](auto kernel) {
-    return int(genfast::cuda::launch_in_clusters(kernel, dim3(unsigned(layout.blocks)), 1, int(run->threads), layout.shared, stream,
-                                                 args));
+    return int(genfast::cuda::launch_in_clusters(kernel, dim3(unsigned(layout.blocks)), 1, threads, layout.shared, stream, args));
   };
   switch (layout.residence) {
     case kNothing: return start(run_ticks<kNothing>);

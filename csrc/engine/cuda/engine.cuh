@@ -44,7 +44,7 @@ struct GenfastCudaRun {
   double* log_probs;             // null, or [n, C, H * W]
   float* params;                 // null, or [n, C, H * W, params]
   int32_t* wrong;                // 0, or what ended the run: 1 the network's output is no distribution, 2 a level is out of range
-  int64_t threads;               // of a block: at most flat::kThreads
+  int64_t threads;               // of a block, at most flat::kThreads; 0: so many
   int64_t first_tick, last_tick;
 };
 
