@@ -29,7 +29,7 @@ from tests.sampling.cuda_engine_checks import MODELS, checks, names
 
 CHECKS = Path(__file__).parent / "cuda_engine_checks.py"
 REGISTERS = 168  # what leaves a block its 384 threads
-SPILLED = 32  # bytes: what a run needs now and then; none of the products does
+SPILLED = 96  # bytes: what a run needs now and then; seen in the listing, none of the products does
 
 
 @pytest.fixture(scope="module")

@@ -120,9 +120,10 @@ __device__ inline void copy(const float* from, float* to, int64_t count) {
   for (int64_t i = threadIdx.x; i < count; i += blockDim.x) to[i] = from[i];
 }
 
-// kResidence: kNothing, kScratch, or kWeights, where the caches may be in shared memory too.
+// kResidence: kNothing, kScratch, or kWeights, where the caches may be in shared memory too. One block has a multiprocessor to
+// itself: without the 1 ptxas may leave room for a second, whose shared memory there is not, and keeps sums elsewhere.
 template <Residence kResidence>
-__global__ void __launch_bounds__(flat::kThreads) run_ticks(const __grid_constant__ Args args) {
+__global__ void __launch_bounds__(flat::kThreads, 1) run_ticks(const __grid_constant__ Args args) {
   const flat::Header& h = args.header;
   const GenfastCudaLayout& layout = args.run.layout;
   unsigned char* shared = cuda::dynamic_shared<unsigned char>();
