@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "engine/cpu_kernels.h"
+#include "engine/flatten.h"
 #include "engine/run.h"
 
 namespace py = pybind11;
@@ -323,6 +324,22 @@ int64_t cache_bytes(const Engine& engine, int64_t n, int threads) {
   return total;
 }
 
+// The program for a GPU: what genfast_cuda_run (engine/cuda/engine.cuh) takes, as arrays of bytes.
+py::dict flat_program(const Engine& engine) {
+  const Flat flat = flatten(*engine.program);
+  const auto bytes = [](const void* from, size_t count) {
+    py::array_t<uint8_t> to(count);
+    std::memcpy(to.mutable_data(), from, count);
+    return to;
+  };
+  py::dict all;
+  all["header"] = bytes(&flat.header, sizeof(flat.header));
+  all["program"] = bytes(flat.bytes.data(), flat.bytes.size());
+  all["offsets"] = flat.offsets;
+  all["cache_floats"] = flat.header.cache_floats;
+  return all;
+}
+
 // ---- kernels by themselves, for tests ----
 
 // Rows padded as the kernels want them.
@@ -459,7 +476,9 @@ void bind(py::module_& m) {
            py::arg("temperature") = 1.0, py::arg("top_k") = 0, py::arg("top_p") = 1.0, py::arg("log_probs") = py::none(),
            py::arg("params") = py::none(), py::arg("threads") = 1, py::arg("profile") = false, py::arg("poison") = false)
       .def("teams", &teams, py::arg("n"), py::arg("threads"), "In how many parts n images are drawn, each by threads of its own.")
-      .def("cache_bytes", &cache_bytes, py::arg("n"), py::arg("threads"), "Bytes that the caches of n images take.");
+      .def("cache_bytes", &cache_bytes, py::arg("n"), py::arg("threads"), "Bytes that the caches of n images take.")
+      .def("flat", &flat_program,
+           "The plan for the cuda engine: header and program as bytes, and the floats of an image before each value's cache.");
   m.def("pointwise", &pointwise, "kernels/pointwise on float32 arrays [M, N], [M, 1] or [1, N].");
   m.def("reduce", &reduce, py::arg("kind"), py::arg("x"), py::arg("eps") = 0.0f, "kernels/reduce on a float32 array [M, N].");
   m.def("categorical", &categorical, py::arg("logits"), py::arg("levels"), py::arg("known"), py::arg("uniforms"),

@@ -143,8 +143,8 @@ class DrawFlags(RunFlags):
     """A .npy file with the vectors, float [n, D] or [D], for a model conditioned on vectors."""
     engine: str = "auto"
     """How to sample: cpu (each activation computed once, in C++: less than one forward pass), eager (the same in
-    PyTorch), triton (the same on a GPU), jacobi (several times fewer passes than pixels), naive (one pass per pixel),
-    or auto (the fastest that can run)."""
+    PyTorch), triton and cuda (the same on a GPU, by recorded launches and by one kernel), jacobi (several times fewer
+    passes than pixels), naive (one pass per pixel), or auto (the fastest that can run)."""
     precision: Literal["float32", "bfloat16", "tf32"] = "float32"
     """bfloat16: the incremental engines round the factors of matrix products; faster where the machine has AMX (see
     genfast info), and not quite the model's own distribution. tf32: the same for the triton engine."""

@@ -15,6 +15,10 @@ from genfast.errors import GenfastError
 # Rows of levels handled at a time hold at most so many logits: the float64 work space then stays near 100 MB even for a
 # batch of RGB images of 256 levels. The draw is elementwise, so slicing changes no result.
 SLICE = 1 << 21
+NO_DISTRIBUTION = (
+    "The network's output is not a distribution: it holds NaN or infinity; "
+    "check that the weights are finite and that training did not diverge."
+)
 
 
 def check_draw_options(temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None) -> None:
@@ -30,10 +34,7 @@ def check_draw_options(temperature: float = 1.0, top_k: int | None = None, top_p
 def check_finite(params: Tensor) -> None:
     """Raises GenfastError if a distribution's parameters hold NaN or infinity. On a GPU this waits for it."""
     if not bool(torch.isfinite(params).all()):
-        raise GenfastError(
-            "The network's output is not a distribution: it holds NaN or infinity; "
-            "check that the weights are finite and that training did not diverge."
-        )
+        raise GenfastError(NO_DISTRIBUTION)
 
 
 def check_uniforms(uniforms: Tensor) -> None:

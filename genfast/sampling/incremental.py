@@ -34,12 +34,15 @@ def why_not(engine: str, model: CausalModel) -> str:
     """Empty if the engine can run the model, or else one sentence without its full stop."""
     if engine == "eager":
         return ""
-    missing = backends.NO_EXTENSION if engine == "cpu" else "" if backends.HAS_TRITON else "triton is not installed"
+    device = device_of(model)
+    if engine == "triton":
+        missing = "" if backends.HAS_TRITON else "triton is not installed"
+    else:
+        missing = backends.NO_EXTENSION if engine == "cpu" else backends.why_not(engine)
     if missing:
         return missing
-    device = device_of(model)
-    if engine == "cpu" and device.type != "cpu":
-        return f"the model is on {device}; move it with model.cpu()"
+    if engine in ("cpu", "cuda") and device.type != engine:
+        return f"the model is on {device}; move it with model.{engine}()"
     if engine == "triton" and device.type != "cuda" and not (device.type == "cpu" and interpreted()):
         usable = "move it with model.cuda()" if torch.cuda.is_available() else backends.NO_DEVICE
         return (
@@ -89,6 +92,10 @@ def make_engine(model: CausalModel, engine: str, threads: int, plan: Plan, preci
         from genfast.sampling.triton_engine import TritonEngine
 
         return TritonEngine(plan, model.likelihood, device_of(model), precision)
+    if engine == "cuda":
+        from genfast.sampling.cuda import CudaEngine
+
+        return CudaEngine(plan, model.likelihood, device_of(model), bfloat16)
     from genfast.sampling.eager import EagerEngine
 
     dtype = dtype_of(model)

@@ -37,7 +37,7 @@ from genfast.sampling.task import (
 )
 
 LOOPS: dict[str, Rows] = {"naive": naive.rows, "jacobi": jacobi.rows}
-INCREMENTAL = ("eager", "cpu", "triton")
+INCREMENTAL = ("eager", "cpu", "triton", "cuda")
 ENGINES = (*LOOPS, *INCREMENTAL)
 PRECISIONS = ("float32", "bfloat16", "tf32")
 IMAGES_PER_THREAD = 32  # enough rows for the matrix products to run at full speed, few enough for the caches
@@ -55,9 +55,9 @@ def compile_sampler(
 
     engine: "naive" (the loop, one forward pass per sub-pixel); "jacobi" (fixed-point iteration, several times fewer
     passes); "eager" (each activation computed once, in PyTorch); "cpu" (the same in C++: for less than one forward
-    pass); "triton" (the same for models on a GPU: launches recorded once in CUDA graphs; no GPU has run it yet); or
-    "auto": for a model on the CPU "cpu", for one on a GPU "triton" if what it computes agrees with a forward pass, and
-    where these cannot run "jacobi": ``sampler.reason`` says why.
+    pass); for a model on a GPU "triton" (the same by launches recorded once in CUDA graphs) or "cuda" (in one launch of
+    one kernel); no GPU has run either yet; or "auto": for a model on the CPU "cpu", for one on a GPU "triton" if what
+    it computes agrees with a forward pass, and where these cannot run "jacobi": ``sampler.reason`` says why.
     threads: for the cpu engine; default torch.get_num_threads().
     precision: "float32", or "bfloat16" for the incremental engines: the factors of matrix products are rounded to
     bfloat16, everything else stays as it is. Another distribution, close to the model's; ``log_prob`` is exact for it.
@@ -96,11 +96,11 @@ class Sampler:
     engine: the name of the engine that runs; reason: why "auto" did not take the fastest, or "".
     stats: what the last ``sample``, ``complete`` or ``stream`` cost.
     last_log_prob: ln P of the images it drew, nats, float64 [n], added up while they were drawn (incremental engines;
-    None for the loops). Equal to ``log_prob`` of these images, to the bit on the cpu and triton engines.
+    None for the loops). Equal to ``log_prob`` of these images, to the bit on the cpu, triton and cuda engines.
 
-    Work goes in chunks of ``batch_size`` images, which bounds the memory. On the cpu and triton engines the images do
-    not depend on it, to the bit. On the others they may where a uniform falls on the edge between two levels to within
-    the rounding of the network's output: a library's matrix product may round differently over another batch size.
+    Work goes in chunks of ``batch_size`` images, which bounds the memory. On these three the images do not depend on
+    it, to the bit. On the others they may where a uniform falls on the edge between two levels to within the rounding
+    of the network's output: a library's matrix product may round differently over another batch size.
 
     The model's weights may change: the sampler notices, and compiles again.
     """
@@ -368,6 +368,8 @@ class Sampler:
         if batch_size is None:
             if self.engine == "triton":
                 return IMAGES_ON_GPU
+            if self.engine == "cuda":
+                return cuda_images(device_of(self.model))
             return IMAGES_PER_THREAD * self.threads if self.engine == "cpu" else 2 * IMAGES_PER_THREAD
         check_batch_size(batch_size)
         return batch_size
@@ -437,7 +439,7 @@ def engine_table() -> list[tuple[str, str]]:
         ("jacobi", "present; auto takes it for all other models"),
         ("naive", "present: the definition"),
         ("triton", triton_state()),
-        ("cuda", "not written yet"),
+        ("cuda", cuda_state()),
     ]
 
 
@@ -450,6 +452,20 @@ def triton_state() -> str:
         f"interpreted and compiled in tests, {backends.NEVER_RUN}; auto takes it for models on a GPU where it agrees "
         f"with a forward pass{usable}"
     )
+
+
+def cuda_state() -> str:
+    """What it says of the cuda engine, which the extension has where it has CUDA kernels."""
+    reason = backends.why_not("cuda")
+    if reason and reason != backends.NO_DEVICE:
+        return reason
+    checked = f"compiled for {', '.join('sm_' + a for a in backends.ARCHITECTURES)}, emulated in tests"
+    return f"{checked}, {backends.NEVER_RUN}, so auto does not take it" + (f"; {reason}" if reason else "")
+
+
+def cuda_images(device: torch.device) -> int:
+    """As many images at a time as share each look at the weights in registers, on every multiprocessor."""
+    return 8 * torch.cuda.get_device_properties(device).multi_processor_count
 
 
 def check_values(model: CausalModel, conditions: tuple[Tensor, ...]) -> None:

@@ -38,6 +38,8 @@ inline void __sanitizer_finish_switch_fiber(void*, const void**, size_t*) {}
 #define __device__
 #define __host__
 #define __launch_bounds__(...)
+#define __grid_constant__
+#define __noinline__
 #define __shared__ static
 
 struct dim3 {

@@ -12,15 +12,22 @@ from tests.kernels.apart import run_in_process
 
 ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "kernels"
+ENGINE = "engine"  # the cuda engine, as if it were an operator
 needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
 needs_gcc = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
 
 
-def build_emulation(kernels: Path, operator: str, library: Path, *flags: str) -> None:
-    """Builds <operator>/cuda.cu of a folder like kernels/, unchanged, as a CPU library."""
-    source = kernels / operator / "cuda.cu"
+def source_of(operator: str) -> Path:
+    """The file that an operator's kernels, or those of the engine, are built from."""
+    return ROOT / "csrc" / "engine" / "cuda" / "engine.cu" if operator == ENGINE else KERNELS / operator / "cuda.cu"
+
+
+def build_emulation(operator: str, library: Path, *flags: str) -> None:
+    """Builds an operator's kernels, unchanged, as a CPU library."""
+    source = source_of(operator)
     command = ["g++", "-std=c++17", "-O1", "-g", "-fPIC", "-shared", "-Wall", "-Wextra", "-Werror"]
-    command += ["-Wno-unknown-pragmas", *flags, "-I", str(ROOT / "tests" / "emulation"), "-I", str(kernels)]
+    folders = (ROOT / "tests" / "emulation", KERNELS, ROOT / "csrc")
+    command += ["-Wno-unknown-pragmas", *flags, *(f"-I{folder}" for folder in folders)]
     done = subprocess.run([*command, "-x", "c++", str(source), "-o", str(library)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[:3000]
 
@@ -40,24 +47,34 @@ def sanitizer_environment() -> dict[str, str] | None:
 def run_sanitized(operator: str, checks: Path, folder: Path) -> dict[str, str]:
     """All checks of an operator, emulated under AddressSanitizer where g++ has one: case -> what failed, or ""."""
     library, environment = folder / "sanitized.so", sanitizer_environment()
-    build_emulation(KERNELS, operator, library, *(["-fsanitize=address"] if environment else []))
+    build_emulation(operator, library, *(["-fsanitize=address"] if environment else []))
     return run_in_process(checks, ["emulated", str(library)], environment or {})
 
 
 def sound_library(operator: str, checks: Path, folder: Path) -> Path:
     """The operator emulated with all of its barriers, for ``assert_noticed``: no quick check fails."""
     path = folder / f"{operator}.so"
-    build_emulation(KERNELS, operator, path)
+    build_emulation(operator, path)
     assert not any(run_in_process(checks, ["emulated", str(path), "quick"], {}).values())
     return path
 
 
+def included(source: Path) -> list[Path]:
+    """A file and all of ours that it includes, whoever includes them."""
+    found = [source]
+    for path in found:
+        for name in re.findall(r'#include "([^"]+)"', path.read_text()):
+            there = next((folder / name for folder in (KERNELS, ROOT / "csrc") if (folder / name).exists()), None)
+            if there is not None and there not in found:
+                found.append(there)
+    return found
+
+
 def barriers(operator: str) -> list[str]:
-    """Every barrier that an operator may wait at, as tests/emulation names them: file below kernels/ and line."""
-    files = [*KERNELS.glob(f"{operator}/*.cu*"), *KERNELS.glob("common/*.cu*")]
+    """Every barrier that an operator may wait at, as tests/emulation names them: file below the root and line."""
     found = [
-        f"{path.relative_to(KERNELS)}:{number}"
-        for path in sorted(files)
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in sorted(included(source_of(operator)))
         for number, line in enumerate(path.read_text().splitlines(), 1)
         if "__syncthreads();" in line or "cluster_barrier();" in line
     ]
@@ -75,19 +92,25 @@ def assert_noticed(barrier: str, checks: Path, library: Path) -> None:
     assert any(results.values()), f"without the barrier in {barrier} everything still passes."
 
 
-def assert_compiles(source: Path, folder: Path, kernels: int, registers: int) -> None:
-    """nvcc makes so many kernels for each GPU, without spills, with at most so many registers and 48 KB of shared
-    memory."""
-    command = ["nvcc", "-std=c++17", "-O3", "-Xptxas", "-v", "--threads", "2", "-I", str(KERNELS)]
+def compiled(source: Path, folder: Path) -> str:
+    """What nvcc says of the kernels that it makes for each GPU."""
+    command = ["nvcc", "-std=c++17", "-O3", "-Xptxas", "-v", "--threads", "2", f"-I{KERNELS}", f"-I{ROOT / 'csrc'}"]
     for architecture in ("80", "90a"):
         command += ["-gencode", f"arch=compute_{architecture},code=sm_{architecture}"]
     command += ["-c", str(source), "-o", str(folder / "cuda.o")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    spills = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", done.stderr)
-    used = [int(r) for r in re.findall(r"Used (\d+) registers", done.stderr)]
-    shared = [int(s) for s in re.findall(r"(\d+) bytes smem", done.stderr)]
-    assert len(spills) == len(used) == 2 * kernels, done.stderr[-3000:]
-    assert set(spills) == {("0", "0", "0")}, f"a kernel spills:\n{done.stderr}"
+    return done.stderr
+
+
+def assert_compiles(source: Path, folder: Path, kernels: int, registers: int) -> None:
+    """nvcc makes so many kernels for each GPU, without spills, with at most so many registers and 48 KB of shared
+    memory."""
+    said = compiled(source, folder)
+    spills = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", said)
+    used = [int(r) for r in re.findall(r"Used (\d+) registers", said)]
+    shared = [int(s) for s in re.findall(r"(\d+) bytes smem", said)]
+    assert len(spills) == len(used) == 2 * kernels, said[-3000:]
+    assert set(spills) == {("0", "0", "0")}, f"a kernel spills:\n{said}"
     assert max(used) <= registers, f"a kernel takes {max(used)} registers, but only {registers} let its blocks fit."
     assert max(shared, default=0) <= 48 * 1024

@@ -27,7 +27,9 @@ def test_engines(rgb: Any) -> None:
         assert (sampler.stats.passes > 1) == (engine in LOOPS)
         assert (sampler.stats.steps > 1) == (sampler.stats.flops > 1) == (engine not in LOOPS)
     assert repr(compile_sampler(rgb)) == "Sampler(TinyModel, engine='cpu')"
-    with pytest.raises(GenfastError, match="Unknown engine 'warp': choose auto, naive, jacobi, eager, cpu or triton"):
+    with pytest.raises(
+        GenfastError, match="Unknown engine 'warp': choose auto, naive, jacobi, eager, cpu, triton or cuda"
+    ):
         compile_sampler(rgb, engine="warp")
     with pytest.raises(GenfastError, match="cannot be sampled"):
         compile_sampler(nn.Linear(2, 2))  # type: ignore[arg-type]
