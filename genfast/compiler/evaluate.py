@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from genfast.compiler.program import (
+    Attend,
     Constant,
     Copy,
     Linear,
@@ -25,8 +26,11 @@ from genfast.compiler.program import (
     reads_of,
     scan_of,
 )
+from genfast.kernels.attend.reference import attend
 from genfast.kernels.pointwise.reference import TORCH_OPS
 from genfast.kernels.reduce.reference import reduce
+
+ROWS = 16  # positions of an Attend that are worked on at a time, for the sake of memory
 
 
 def evaluate(
@@ -99,6 +103,29 @@ def apply(
                     there = torch.from_numpy(piece.at >= 0)
                     total[:, there, start : start + piece.width] = take(values, piece)[:, there]
             return total
+        case Attend():
+            query = take(values, step.query).transpose(0, 1)  # [Q, B, ...], and so on
+            chunks = [
+                attention(step, values, query[first : first + ROWS], slice(first, first + ROWS), dtype)
+                for first in range(0, positions, ROWS)
+            ]
+            return torch.cat(chunks).transpose(0, 1)
+
+
+def attention(step: Attend, values: dict[int, Tensor], query: Tensor, rows: slice, dtype: torch.dtype) -> Tensor:
+    """An Attend for some of its positions: [rows, B, ...] -> [rows, B, channels]."""
+    part = at_positions(step, np.arange(len(step.query.at))[rows])
+    assert isinstance(part, Attend)
+    key, value = (several(values, read) for read in (part.key, part.value))
+    bias = None if part.bias is None else torch.from_numpy(part.bias).to(dtype)
+    return attend(query, key, value, torch.from_numpy(part.key.at >= 0), part.heads, part.scale, bias)
+
+
+def several(values: dict[int, Tensor], read: Read) -> Tensor:
+    """A read of several positions, zeros where there is nothing.  # [Q, J, B, width]"""
+    part = values[read.value][:, :, read.start : read.start + read.width].transpose(0, 1)
+    rows = part[torch.from_numpy(np.maximum(read.at, 0)).long()]
+    return rows.masked_fill(torch.from_numpy(read.at < 0)[:, :, None, None], 0)
 
 
 def take(values: dict[int, Tensor], read: Read) -> Tensor:

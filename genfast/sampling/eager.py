@@ -5,6 +5,7 @@ cpu engine does the same in C++.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 
 from genfast.compiler.evaluate import condition_table
 from genfast.compiler.plan import Argument, Kernel, Plan, Slice
-from genfast.compiler.program import Constant, Copy, Linear, Lookup, Read, Reduce
+from genfast.compiler.program import Attend, Constant, Copy, Linear, Lookup, Read, Reduce
+from genfast.kernels.attend.reference import attend
 from genfast.kernels.pointwise.reference import TORCH_OPS
 from genfast.kernels.reduce.reference import reduce
 from genfast.likelihoods import Likelihood
@@ -125,7 +127,7 @@ class EagerRun:
             part = slice(store.start, store.start + store.width)
             self.cache[store.value][slots[there], :, part] = registers[store.register][torch.from_numpy(there)]
 
-    def _head(self, head: Linear | Lookup | Reduce | Copy, q: np.ndarray) -> Tensor:
+    def _head(self, head: Linear | Lookup | Reduce | Copy | Attend, q: np.ndarray) -> Tensor:
         engine = self.engine
         match head:
             case Linear():
@@ -154,6 +156,14 @@ class EagerRun:
                         there = torch.from_numpy(piece.at[q] >= 0)
                         total[there, :, start : start + piece.width] = self._take(piece, q)[there]
                 return total
+            case Attend():
+                used = np.flatnonzero((head.key.at[q] >= 0).any(0))  # the others would only be masked
+                keys, values = (replace(r, at=r.at[:, used]) for r in (head.key, head.value))
+                bias = None if head.bias is None else engine.on_device(head.bias, engine.dtype)
+                bias = None if bias is None else bias[torch.from_numpy(q).long()][..., torch.from_numpy(used)]
+                seen = torch.from_numpy(keys.at[q] >= 0).to(engine.device)
+                key, value = self._take(keys, q), self._take(values, q)
+                return attend(self._take(head.query, q), key, value, seen, head.heads, head.scale, bias)
 
     def _argument(self, arg: Argument, registers: Sequence[Tensor], q: np.ndarray) -> Tensor:
         if isinstance(arg, Slice):
@@ -161,12 +171,12 @@ class EagerRun:
         return self._take(arg, q) if isinstance(arg, Read) else self._constant(arg, q)
 
     def _take(self, read: Read, q: np.ndarray) -> Tensor:
-        """A read at positions q, zeros where there is nothing.  # [positions, B, width]"""
+        """A read at positions q, zeros where there is nothing.  # [positions, B, width], [positions, J, B, width]"""
         at = read.at[q]
         slots = np.where(at >= 0, self.engine.plan.slots[read.value][at], 0)
         rows = self.cache[read.value][torch.from_numpy(slots).long(), :, read.start : read.start + read.width]
         if (at < 0).any():
-            rows = rows.masked_fill(torch.from_numpy(at < 0).to(rows.device)[:, None, None], 0)
+            rows = rows.masked_fill(torch.from_numpy(at < 0).to(rows.device)[..., None, None], 0)
         return rows
 
     def _constant(self, constant: Constant, q: np.ndarray) -> Tensor:
