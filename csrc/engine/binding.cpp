@@ -83,7 +83,7 @@ const char* const kOps[] = {GENFAST_POINTWISE_OPS(GENFAST_STRING_OF_OP)};
 #define GENFAST_STRING_OF_KIND(NAME) #NAME,
 const char* const kReductions[] = {GENFAST_REDUCE_KINDS(GENFAST_STRING_OF_KIND)};
 #undef GENFAST_STRING_OF_KIND
-const char* const kHeads[] = {"none", "linear", "lookup", "reduce", "copy"};
+const char* const kHeads[] = {"none", "linear", "lookup", "reduce", "copy", "attend"};
 const char* const kSources[] = {"slice", "read", "constant"};
 
 // ---- the specification ----
@@ -99,6 +99,17 @@ Read parse_read(py::handle spec) {
 Argument parse_argument(py::handle spec) {
   return {named<From>(get_as<std::string>(spec, "from"), kSources, "source"), get_as<int32_t>(spec, "index"),
           get_as<int32_t>(spec, "start"), get_as<int32_t>(spec, "width")};
+}
+
+Attention parse_attention(py::handle spec) {
+  Attention a;
+  a.key = parse_read(get(spec, "key"));
+  a.value = parse_read(get(spec, "value"));
+  a.first = numbers<int64_t>(get(spec, "first"), "The lists of an attention");
+  a.bias = numbers<float>(get(spec, "bias"), "The biases of an attention");
+  a.heads = get_as<int64_t>(spec, "heads");
+  a.scale = get_as<float>(spec, "scale");
+  return a;
 }
 
 Head parse_head(py::handle spec) {
@@ -119,6 +130,7 @@ Head parse_head(py::handle spec) {
     head.eps = get_as<float>(spec, "eps");
   }
   if (head.kind == HeadKind::kCopy) head.starts = numbers<int32_t>(get(spec, "starts"), "The starts of a copy");
+  if (head.kind == HeadKind::kAttend) head.attention = parse_attention(spec);
   return head;
 }
 

@@ -63,6 +63,7 @@ class Member {
   void lookup(const Kernel& kernel, const Block& block, Part part);
   void reduce(const Kernel& kernel, const Block& block, Part part);
   void copy(const Kernel& kernel, const Block& block, Part part);
+  void attend(const Kernel& kernel, const Block& block, Part part);
   void find_places(const Kernel& kernel, const Block& block);
   void body(const Kernel& kernel, const Block& block, Part part);
   void store(const Kernel& kernel, const Block& block, Part part);
@@ -94,6 +95,7 @@ class Member {
   const int32_t* cuts_ = nullptr;  // null, or this member computes parts [cuts_[0], cuts_[1]) of the tick all by itself
   int64_t launch_ = 0;  // the one at work
   uint32_t calls_seen_ = 0;
+  Memory<float> attend_;      // weights of attention
   Memory<float> gather_;      // taps copied together
   Memory<BFloat16Pair> gather_pairs_;  // the same in bfloat16
   std::vector<float*> rows_;  // [tables][rows of the block]: where each row lies, in the caches if it has a slot there

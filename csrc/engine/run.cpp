@@ -44,7 +44,7 @@ Team::Team(Run& run, const Program& p, int64_t first_image, int64_t count, int t
       first(first_image),
       images(count),
       scratch_of_one(p.scratch + kRowPadding),
-      caches(p.cache_floats(count)),
+      caches(p.cache_floats(count) + kAttendPadding),
       scratch(threads * scratch_of_one),
       barrier(threads) {
   int64_t offset = 0;

@@ -5,14 +5,14 @@ multiplied, or multiplied again after the softmax), PyTorch takes it apart into 
 with constant masks, and a softmax. Which keys a query sees is read off the numbers of the masks.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from genfast.compiler.builder import Builder, ImagesMixed, Unsupported, one_image
 from genfast.compiler.cells import Cells, Ids, make_ids, split
-from genfast.compiler.program import Attend, Read
+from genfast.compiler.program import Attend, Constant, Pointwise, Read
 from genfast.compiler.scores import Known, Refused, Scores, Weights, cells_of, known, normalised
 
 NO_ATTENTION = "a product of two computed matrices is taken in attention only, whose scores go through a softmax"
@@ -167,15 +167,30 @@ def attend(builder: Builder, facts: Weights, heads: list[Head], values: Cells) -
     key = spread(builder, keys, used, facts.shape[2])
     given = np.unique(first.source[first.source >= 0])
     value = spread(builder, [values[i, given] for i in range(len(heads))], given, values.ids.shape[1])
+    (query, ask), (key, answer) = unscaled(builder, query), unscaled(builder, key)
     seen, source = first.seen[:, used], first.source[:, used]
-    key = Read(key.value, key.start, key.width, np.where(seen, key.at[used], -1).astype(np.int32))
-    value = Read(value.value, value.start, value.width, np.where(source >= 0, value.at[source], -1).astype(np.int32))
+    key = replace(key, at=builder.table(np.where(seen, key.at[used], -1)))
+    value = replace(value, at=builder.table(np.where(source >= 0, value.at[source], -1)))
     bias = np.stack([head.bias[:, used] for head in heads], 1)  # [Q, heads, J]
     out = builder.new_value(len(heads) * values.ids.shape[2], len(first.m))
-    builder.steps.append(
-        Attend(out, query, key, value, len(heads), first.scale, bias if bias.any() else None),
-    )
+    scale = first.scale * ask * answer
+    builder.steps.append(Attend(out, query, key, value, len(heads), scale, bias if bias.any() else None))
     return out, rows
+
+
+def unscaled(builder: Builder, read: Read) -> tuple[Read, float]:
+    """What is read times a number, as the number and a read of the rest: scaled keys need not be kept besides."""
+    maker = next((s for s in reversed(builder.steps) if s.out == read.value), None)
+    if not isinstance(maker, Pointwise) or maker.op != "mul":
+        return read, 1.0
+    factors = [a for a in maker.args if isinstance(a, Constant) and a.rows.size == 1]
+    whole = [a for a in maker.args if isinstance(a, Read) and a.width == builder.values[maker.out].channels]
+    if len(factors) != 1 or len(whole) != 1:
+        return read, 1.0
+    at = np.where(read.at >= 0, whole[0].at[read.at], -1).astype(np.int32)
+    if ((at < 0) & (read.at >= 0)).any():
+        return read, 1.0
+    return Read(whole[0].value, whole[0].start + read.start, read.width, at), float(factors[0].rows.flat[0])
 
 
 def spread(builder: Builder, parts: list[Cells], at: np.ndarray, size: int) -> Read:

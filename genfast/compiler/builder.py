@@ -5,6 +5,7 @@ which axes hold channels and which positions, gives channels that read different
 returns the cells of the result.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -22,7 +23,7 @@ from genfast.compiler.cells import (
     split,
     unique_rows,
 )
-from genfast.compiler.program import Constant, Copy, Linear, Lookup, Pointwise, Read, Reduce, Scan, Step, Value
+from genfast.compiler.program import Constant, Copy, Linear, Lookup, Pointwise, Read, Reduce, Scan, Step, Table, Value
 from genfast.compiler.scalar import SCALAR
 from genfast.compiler.scores import Facts, Scores, Weights, affine, known
 
@@ -70,11 +71,17 @@ class Builder:
     notes: list[str] = field(default_factory=list)
     opaque_steps: dict[int, Opaque] = field(default_factory=dict)  # by value
     copies: dict[tuple, Read] = field(default_factory=dict)  # what was put together, by what it is made of
+    tables: dict[bytes, np.ndarray] = field(default_factory=dict)  # large ones, which many layers have in common
     pairs: Facts = field(default_factory=dict)  # scores and weights of attention, by their opaque values
 
     def new_value(self, channels: int, positions: int) -> int:
         self.values.append(Value(channels, positions, self.layer))
         return len(self.values) - 1
+
+    def table(self, at: np.ndarray) -> Table:
+        """A table of an Attend, one array for all that are equal."""
+        at = np.ascontiguousarray(at, np.int32)
+        return self.tables.setdefault(repr(at.shape).encode() + hashlib.sha256(at.tobytes()).digest(), at)
 
     # ---- elementwise ----
 
