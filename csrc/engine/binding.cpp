@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "engine/cpu_kernels.h"
 #include "engine/run.h"
@@ -375,6 +376,50 @@ py::array_t<float> reduce(const std::string& kind, py::object x, float eps) {
   return unpadded(out, row, a.shape(0), one ? 1 : a.shape(1));
 }
 
+// query [M, heads * depth], key [slots, M, heads * depth], value [slots, M, heads * width], both seen at slots [N]; bias [heads, N]
+// or None. images_at_a_time: as many as the scratch memory has room for.
+py::array_t<float> attend(py::object query, py::object key, py::object value, py::object key_at, py::object value_at,
+                          py::object bias, int64_t heads, float scale, int64_t images_at_a_time) {
+  const auto q = array<float>(query, "query", {-1, -1});
+  const int64_t images = q.shape(0), wide = q.shape(1);
+  const auto k = array<float>(key, "key", {-1, images, wide}), v = array<float>(value, "value", {-1, images, -1});
+  const auto seen = numbers<int32_t>(key_at, "key_at"), terms = numbers<int32_t>(value_at, "value_at");
+  const int64_t width = v.shape(2), count = int64_t(seen.size());
+  if (heads < 1 || wide % heads || width % heads || terms.size() != seen.size() || images_at_a_time < 1)
+    throw Refusal("The arguments of attend do not fit.");
+  for (size_t i = 0; i < seen.size(); i++)
+    if (seen[i] < 0 || seen[i] >= k.shape(0) || terms[i] < -1 || terms[i] >= v.shape(0)) throw Refusal("There is no such slot.");
+  std::vector<float> biases;
+  if (!bias.is_none()) {
+    const auto b = array<float>(bias, "bias", {heads, count});
+    biases.assign(b.data(), b.data() + b.size());
+  }
+  const auto padded = [](const py::array_t<float>& a) {
+    std::vector<float> copy(a.size() + kAttendPadding, std::numeric_limits<float>::quiet_NaN());
+    std::copy_n(a.data(), a.size(), copy.data());
+    return copy;
+  };
+  const auto queries = padded(q), keys = padded(k), values = padded(v);
+  const int64_t out_row = attend_row(width);
+  std::vector<float> out(images * out_row), scratch(images_at_a_time * heads * attend_row(count));
+  cpu_kernels().attend({.query = queries.data(),
+                        .query_row = wide,
+                        .keys = {keys.data(), images * wide, wide, seen.data()},
+                        .values = {values.data(), images * width, width, terms.data()},
+                        .bias = biases.empty() ? nullptr : biases.data(),
+                        .count = count,
+                        .images = images,
+                        .heads = heads,
+                        .depth = wide / heads,
+                        .width = width / heads,
+                        .scale = scale,
+                        .scratch = scratch.data(),
+                        .scratch_floats = int64_t(scratch.size()),
+                        .out = out.data(),
+                        .out_row = out_row});
+  return unpadded(out, out_row, images, width);
+}
+
 // levels: written where known is 0. Returns the log-probabilities, or None if some row is no distribution.
 py::object categorical(py::object logits, py::object levels, py::object known, py::object uniforms, bool bernoulli,
                        double temperature, int64_t top_k, double top_p) {
@@ -462,6 +507,9 @@ void bind(py::module_& m) {
       .def("cache_bytes", &cache_bytes, py::arg("n"), py::arg("threads"), "Bytes that the caches of n images take.");
   m.def("pointwise", &pointwise, "kernels/pointwise on float32 arrays [M, N], [M, 1] or [1, N].");
   m.def("reduce", &reduce, py::arg("kind"), py::arg("x"), py::arg("eps") = 0.0f, "kernels/reduce on a float32 array [M, N].");
+  m.def("attend", &attend, py::arg("query"), py::arg("key"), py::arg("value"), py::arg("key_at"), py::arg("value_at"),
+        py::arg("bias") = py::none(), py::arg("heads") = 1, py::arg("scale") = 1.0f, py::arg("images_at_a_time") = 1,
+        "kernels/attend on float32 arrays [M, K], [slots, M, K], [slots, M, N].");
   m.def("categorical", &categorical, py::arg("logits"), py::arg("levels"), py::arg("known"), py::arg("uniforms"),
         py::arg("bernoulli") = false, py::arg("temperature") = 1.0, py::arg("top_k") = 0, py::arg("top_p") = 1.0,
         "kernels/categorical on arrays.");

@@ -21,6 +21,7 @@ import torch
 from genfast.compiler.evaluate import evaluate
 from genfast.compiler.plan import Plan
 from genfast.compiler.program import (
+    Attend,
     Constant,
     Copy,
     Draw,
@@ -124,6 +125,14 @@ def every_kind(
     top = m.step(Reduce, 1, "max", (m.read(wide), m.read(normal, 1, 2)))
     low = m.step(Reduce, 1, "min", (m.read(wide),))
     total = m.step(Reduce, 1, "sum", (m.read(wide),))
+    window = np.stack([m.shifted(*d) for d in before], 1)  # near enough for a wavefront; the first pixel sees nothing
+    asked = m.shifted(0, 0)
+    asked[m.pixels // 2] = -1
+    terms = np.where(m.rng.random(window.shape) < 0.2, -1, window).astype(np.int32)
+    bias = m.rng.standard_normal((m.pixels, 2, len(before)))
+    query, key, value = m.read(h, 2, 10, asked), m.read(wide, 1, 10, window), m.read(h, 3, 6, terms)
+    attended = m.step(Attend, 6, query, key, value, 2, 0.7, bias)
+    plain = m.step(Attend, 5, m.read(attended), m.read(wide, 20, 6, window), m.read(wide, 0, 5, window), 1, 1.0)
     bounded = m.pointwise("where", m.read(m.pointwise("gt", m.read(wide), m.read(total))), m.read(top), m.read(low))
     above, elsewhere = m.shifted(-1, 0), np.where(m.shifted(-1, 0) < 0, m.shifted(0, 0), -1).astype(np.int32)
     pieces = (m.constant(4, 3), m.read(soft), m.read(logs, 2, 4), m.read(bounded, 5, 9))
@@ -134,7 +143,8 @@ def every_kind(
     draws = []
     for c in range(channels):
         own = [m.read(scaled[i]) for i in range(c)]
-        squashed = m.pointwise("softplus", m.read(m.linear([m.read(joined), *own], 24)))
+        seen = [m.read(joined), m.read(attended), m.read(plain)]
+        squashed = m.pointwise("softplus", m.read(m.linear([*seen, *own], 24)))
         draws.append(Draw(m.read(m.linear([m.read(squashed), m.read(joined, 1, 17)], width))))
     return Program(
         image_shape, levels, likelihood, tuple(m.values), tuple(inputs), (condition,), tuple(m.steps), tuple(draws)
@@ -355,7 +365,8 @@ def kernel_of(spec: dict[str, Any], kind: str) -> int:
 def bad_specifications() -> list[tuple[str, dict[str, Any]]]:
     spec = specification(schedule(CASES[2]))
     linear, copying = kernel_of(spec, "linear"), kernel_of(spec, "copy")
-    lookup, reduce = kernel_of(spec, "lookup"), kernel_of(spec, "reduce")
+    lookup, reduce, attend = kernel_of(spec, "lookup"), kernel_of(spec, "reduce"), kernel_of(spec, "attend")
+    lists = spec["kernels"][attend]["head"]
     gated = next(i for i, k in enumerate(spec["kernels"]) if len(k["body"]) > 2)
     integers = lambda *numbers: np.array(numbers, np.int32)  # noqa: E731
     edits: list[tuple[tuple[Any, ...], Any]] = [
@@ -441,6 +452,26 @@ def bad_specifications() -> list[tuple[str, dict[str, Any]]]:
         (("kernels", reduce, "head", "reduce"), "mean"),
         (("kernels", reduce, "head", "width"), 3),
         (("kernels", reduce, "head", "reads"), []),
+        (("kernels", attend, "head", "reads"), []),
+        (("kernels", attend, "head", "width"), 7),
+        (("kernels", attend, "head", "heads"), 0),
+        (("kernels", attend, "head", "heads"), 3),
+        (("kernels", attend, "head", "heads"), 2**40),
+        (("kernels", attend, "head", "scale"), "one"),
+        (("kernels", attend, "head", "key"), KeyError),
+        (("kernels", attend, "head", "key", "value"), 1000),
+        (("kernels", attend, "head", "key", "start"), 2**31 - 1),
+        (("kernels", attend, "head", "key", "width"), 2**31 - 1),
+        (("kernels", attend, "head", "key", "at"), lists["key"]["at"] - 1),
+        (("kernels", attend, "head", "key", "at"), lists["key"]["at"][1:].copy()),
+        (("kernels", attend, "head", "key", "at"), lists["key"]["at"] + 1000),
+        (("kernels", attend, "head", "value", "at"), lists["value"]["at"] - 1),
+        (("kernels", attend, "head", "value", "at"), lists["value"]["at"] + 1000),
+        (("kernels", attend, "head", "first"), lists["first"][1:].copy()),
+        (("kernels", attend, "head", "first"), lists["first"][::-1].copy()),
+        (("kernels", attend, "head", "first"), lists["first"] + 1),
+        (("kernels", attend, "head", "first"), lists["first"] * 2**40),
+        (("kernels", attend, "head", "bias"), lists["bias"][1:].copy()),
         (("kernels", gated, "body", 0, "op"), "system"),
         (("kernels", gated, "body", 0, "args"), []),
         (("kernels", gated, "body", 0, "width"), 0),
@@ -480,6 +511,8 @@ def test_random_damage_to_the_tables_never_crashes() -> None:
         for k in broken["kernels"]:
             tables += [k["order"], k["part"], k["stores"]]
             tables += [*(r["at"] for r in k["reads"]), *(c["which"] for c in k["constants"])]
+            if k["head"]["kind"] == "attend":
+                tables += [k["head"]["key"]["at"], k["head"]["value"]["at"], k["head"]["first"]]
         table = tables[rng.integers(len(tables))].reshape(-1)
         if len(table):
             table[rng.integers(len(table))] += rng.choice([-1, 1, 7, -1000, 2**30])
@@ -624,6 +657,7 @@ def test_every_narrower_instruction_set(isa: str) -> None:
     tests = Path(__file__).parents[1]
     files = [
         "kernels/test_pointwise.py",
+        "kernels/test_attend.py",
         "kernels/test_categorical.py",
         "kernels/test_bfloat16_product.py",
         "kernels/test_logistic_mixture_draw.py",
