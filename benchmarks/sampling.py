@@ -8,7 +8,8 @@ that; below 1, generating costs less than looking. PyTorch has no Row LSTM and n
 forward pass these layers are genfast's own (benchmarks/lstm.py has them against the loops that people write).
 
 The floor: sampling computes each activation once and no masked weight, so its FLOPs over the peak of a matrix product
-is what it cannot go below ("share of peak" is how near it comes). The naive loop needs one forward pass a sub-pixel;
+is what it cannot go below ("share of peak" is how near it comes). Attention has another: a query uses each key and value
+once, so a pixel reads all those of the pixels before it from memory ("caches" is what the last one reads). The naive loop needs one forward pass a sub-pixel;
 a few of its passes are timed and multiplied, and for the digits preset a whole image is drawn that way.
 
 precision="bfloat16" is timed against float32 where the machine has instructions for its products (target: 0.6 of the
@@ -36,6 +37,7 @@ CASES = {
     "PixelCNN, 15 blocks, h = 128, 32x32x3": ("pixelcnn", "cifar10"),
     "Gated PixelCNN, 10 layers x 128, 28x28": ("gated-pixelcnn", "mnist"),
     "PixelCNN++, 5 resnets, 160 filters, 32x32x3": ("pixelcnn-pp", "cifar10"),
+    "PixelSNAIL, 4 blocks, 64 filters, 28x28": ("pixelsnail", "mnist"),
     "PixelRNN, Row LSTM, 7 layers, h = 16, 28x28": ("pixelrnn", "mnist-row"),
     "PixelRNN, Diagonal BiLSTM, 7 layers, h = 16, 28x28": ("pixelrnn", "mnist-diagonal"),
 }
@@ -44,6 +46,7 @@ TARGETS = {
     "pixelcnn": (0.6, 0.6, 0.7, 1.0),
     "gated-pixelcnn": (1.0, 1.0, 1.2, 1.5),
     "pixelcnn-pp": (1.2, 1.2, 3.0, 10.0),  # its 54 million weights are read anew for every pixel, whatever the batch
+    "pixelsnail": (1.0, 1.0, 1.5, 3.0),  # keys and values of all earlier pixels are read again for every pixel
     "pixelrnn": (1.0, 1.0, 1.0, 1.0),
 }
 

@@ -103,12 +103,18 @@ float exponentials(float* x, const float* bias, int64_t count) {
   return sum;
 }
 
-// out[0 .. N vectors) += weight[i] * values[i], for n of them; of the last vector only `last` lanes are written.
+// out[0 .. N vectors) += weight[i] * values[i], for n of them; of the last vector out has only `last` lanes.
 template <int N>
 GENFAST_INLINE void add_terms(const float* weight, const float* const* values, int64_t n, float* out, int64_t last) {
   Floats sum[N];
 #pragma GCC unroll 8
-  for (int v = 0; v < N; v++) sum[v] = load(out + v * kL);
+  for (int v = 0; v < N - 1; v++) sum[v] = load(out + v * kL);
+  Floats end = {};
+  if (last == kL)
+    end = load(out + (N - 1) * kL);
+  else
+    for (int64_t j = 0; j < last; j++) end[j] = out[(N - 1) * kL + j];
+  sum[N - 1] = end;
   for (int64_t i = 0; i < n; i++) {
     const Floats w = splat(weight[i]);
 #pragma GCC unroll 8

@@ -29,7 +29,7 @@ struct Attend {
   float scale;
   float* scratch;  // at least heads * attend_row(count) floats; up to images times that are of use
   int64_t scratch_floats;
-  float* out;  // rows out_row apart, readable and writable to the next multiple of kAttendPadding
+  float* out;  // rows out_row apart
   int64_t out_row;
 };
 
