@@ -159,6 +159,7 @@ class Builder {
     }
     build_list(a.key, which, used, false, k.name);
     build_list(a.value, which, used, true, k.name);
+    p_.values[a.key.value].attended = p_.values[a.value.value].attended = true;
     require(a.bias.empty() || a.bias.size() == which.size() * a.heads, k.name, " has ", a.bias.size(), " biases for ",
             which.size(), " pairs.");
     p_.attend = std::max({p_.attend, kWeightBytes / 4, a.heads * attend_row(most)});

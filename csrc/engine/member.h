@@ -112,14 +112,14 @@ class Team {
   Team(Run& run, const Program& program, int64_t first, int64_t images, int members, bool poison);
   float* cache(int32_t value, int64_t slot, int64_t image) const {
     const Value& v = program.values[value];
-    return caches.get() + offsets[value] + (slot * images + image) * v.channels;
+    return caches.get() + offsets[value] + slot * slot_floats[value] + image * v.channels;
   }
 
   const Program& program;
   const int64_t first, images;  // of the batch
   const int64_t scratch_of_one;  // floats: member m's own scratch begins at m times that; what they share is the first
   Memory<float> caches, scratch;
-  std::vector<int64_t> offsets;  // of each value's cache, in floats
+  std::vector<int64_t> offsets, slot_floats;  // of each value's cache, in floats: where it begins, and from slot to slot
   // [ticks + 1]: empty where members share out every block of a tick, or else which parts each computes: [members + 1]
   std::vector<std::vector<int32_t>> cuts;
   Barrier barrier;

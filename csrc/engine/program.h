@@ -24,6 +24,7 @@ struct Refusal : std::invalid_argument {
 // A feature map. Its cache is [slots, images of the team, channels].
 struct Value {
   int64_t channels = 0, positions = 0, slots = 0;
+  bool attended = false;  // built: attention goes through many slots at a time
   std::vector<int32_t> slot;             // [positions], -1: never needed
   const int32_t* slot_table = nullptr;  // built: the same, in Program::tables
 };
@@ -181,10 +182,16 @@ struct Program {
   int64_t params() const {
     return function ? draws[0].width : components ? 3 * C * components : bernoulli ? 1 : levels;
   }
+  // Floats from slot to slot for n images. Of what is attended to, an odd number of cache lines: 4096 bytes apart, as 32 images of
+  // 32 channels are, all keys of an image would share a few lines of every cache.
+  static int64_t slot_floats(const Value& v, int64_t n) {
+    const int64_t floats = v.channels * n;
+    return v.attended ? (aligned(floats) / 16 | 1) * 16 : floats;
+  }
   // Floats of cache for n images, each value on cache lines of its own.
   int64_t cache_floats(int64_t n) const {
     int64_t total = 0;
-    for (const Value& v : values) total += aligned(v.slots * v.channels * n);
+    for (const Value& v : values) total += aligned(v.slots * slot_floats(v, n));
     return total;
   }
   static int64_t aligned(int64_t floats) { return (floats + 15) / 16 * 16; }

@@ -23,6 +23,7 @@ from genfast.compiler.program import (
     Step,
     at_positions,
     in_order,
+    one_for_all,
     reads_of,
     scan_of,
 )
@@ -30,7 +31,7 @@ from genfast.kernels.attend.reference import attend
 from genfast.kernels.pointwise.reference import TORCH_OPS
 from genfast.kernels.reduce.reference import reduce
 
-ROWS = 16  # positions of an Attend that are worked on at a time, for the sake of memory
+ROWS = 64  # positions of an Attend that are worked on at a time, for the sake of memory
 
 
 def evaluate(
@@ -104,28 +105,31 @@ def apply(
                     total[:, there, start : start + piece.width] = take(values, piece)[:, there]
             return total
         case Attend():
-            query = take(values, step.query).transpose(0, 1)  # [Q, B, ...], and so on
-            chunks = [
-                attention(step, values, query[first : first + ROWS], slice(first, first + ROWS), dtype)
-                for first in range(0, positions, ROWS)
-            ]
-            return torch.cat(chunks).transpose(0, 1)
+            parts = np.split(np.arange(positions), range(ROWS, positions, ROWS))
+            return torch.cat([attention(step, values, part, dtype) for part in parts]).transpose(0, 1)
 
 
-def attention(step: Attend, values: dict[int, Tensor], query: Tensor, rows: slice, dtype: torch.dtype) -> Tensor:
-    """An Attend for some of its positions: [rows, B, ...] -> [rows, B, channels]."""
-    part = at_positions(step, np.arange(len(step.query.at))[rows])
+def attention(step: Attend, values: dict[int, Tensor], positions: np.ndarray, dtype: torch.dtype) -> Tensor:
+    """An Attend at some of its positions.  # [positions, B, channels]"""
+    part = at_positions(step, positions)
     assert isinstance(part, Attend)
-    key, value = (several(values, read) for read in (part.key, part.value))
+    query = take(values, part.query).transpose(0, 1)
     bias = None if part.bias is None else torch.from_numpy(part.bias).to(dtype)
-    return attend(query, key, value, torch.from_numpy(part.key.at >= 0), part.heads, part.scale, bias)
+    keys, terms_at = one_for_all(part.key.at), one_for_all(part.value.at)
+    if keys is None or terms_at is None:
+        keys, terms_at = part.key.at, part.value.at
+    key, value = several(values, part.key, keys), several(values, part.value, terms_at)
+    seen, terms = (torch.from_numpy(read.at >= 0) for read in (part.key, part.value))
+    return attend(query, key, value, seen, part.heads, part.scale, bias, terms)
 
 
-def several(values: dict[int, Tensor], read: Read) -> Tensor:
-    """A read of several positions, zeros where there is nothing.  # [Q, J, B, width]"""
+def several(values: dict[int, Tensor], read: Read, at: np.ndarray) -> Tensor:
+    """What is read at places of any shape, zeros where there is nothing.  # [*at.shape, B, width]"""
     part = values[read.value][:, :, read.start : read.start + read.width].transpose(0, 1)
-    rows = part[torch.from_numpy(np.maximum(read.at, 0)).long()]
-    return rows.masked_fill(torch.from_numpy(read.at < 0)[:, :, None, None], 0)
+    rows = part[torch.from_numpy(np.maximum(at, 0)).long()]
+    if (at < 0).any():
+        rows = rows.masked_fill(torch.from_numpy(at < 0)[..., None, None], 0)
+    return rows
 
 
 def take(values: dict[int, Tensor], read: Read) -> Tensor:

@@ -210,6 +210,12 @@ def present(at: Table) -> tuple[np.ndarray, np.ndarray]:
     return there, at[there, j]
 
 
+def one_for_all(at: Table) -> np.ndarray | None:
+    """Where entry j of every row reads, if all rows that have one read at the same place.  # [Q, J] -> [J] or None"""
+    column = at.max(0, initial=-1)
+    return column if bool(((at == column) | (at < 0)).all()) else None
+
+
 def with_reads(step: Step, change: Callable[[Read], Read]) -> Step:
     """The step with every read replaced by another of the same width."""
 

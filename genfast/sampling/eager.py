@@ -5,7 +5,6 @@ cpu engine does the same in C++.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from genfast.compiler.evaluate import condition_table
 from genfast.compiler.plan import Argument, Kernel, Plan, Slice
-from genfast.compiler.program import Attend, Constant, Copy, Linear, Lookup, Read, Reduce
+from genfast.compiler.program import Attend, Constant, Copy, Linear, Lookup, Read, Reduce, one_for_all
 from genfast.kernels.attend.reference import attend
 from genfast.kernels.pointwise.reference import TORCH_OPS
 from genfast.kernels.reduce.reference import reduce
@@ -158,12 +157,15 @@ class EagerRun:
                 return total
             case Attend():
                 used = np.flatnonzero((head.key.at[q] >= 0).any(0))  # the others would only be masked
-                keys, values = (replace(r, at=r.at[:, used]) for r in (head.key, head.value))
+                tables = [read.at[q][:, used] for read in (head.key, head.value)]
                 bias = None if head.bias is None else engine.on_device(head.bias, engine.dtype)
                 bias = None if bias is None else bias[torch.from_numpy(q).long()][..., torch.from_numpy(used)]
-                seen = torch.from_numpy(keys.at[q] >= 0).to(engine.device)
-                key, value = self._take(keys, q), self._take(values, q)
-                return attend(self._take(head.query, q), key, value, seen, head.heads, head.scale, bias)
+                seen, terms = (torch.from_numpy(at >= 0).to(engine.device) for at in tables)
+                keys, terms_at = map(one_for_all, tables)
+                if keys is None or terms_at is None:
+                    keys, terms_at = tables
+                key, value = self._rows(head.key, keys), self._rows(head.value, terms_at)
+                return attend(self._take(head.query, q), key, value, seen, head.heads, head.scale, bias, terms)
 
     def _argument(self, arg: Argument, registers: Sequence[Tensor], q: np.ndarray) -> Tensor:
         if isinstance(arg, Slice):
@@ -171,8 +173,11 @@ class EagerRun:
         return self._take(arg, q) if isinstance(arg, Read) else self._constant(arg, q)
 
     def _take(self, read: Read, q: np.ndarray) -> Tensor:
-        """A read at positions q, zeros where there is nothing.  # [positions, B, width], [positions, J, B, width]"""
-        at = read.at[q]
+        """A read at positions q, zeros where there is nothing.  # [positions, B, width]"""
+        return self._rows(read, read.at[q])
+
+    def _rows(self, read: Read, at: np.ndarray) -> Tensor:
+        """What is read at places of any shape, zeros where there is nothing.  # [*at.shape, B, width]"""
         slots = np.where(at >= 0, self.engine.plan.slots[read.value][at], 0)
         rows = self.cache[read.value][torch.from_numpy(slots).long(), :, read.start : read.start + read.width]
         if (at < 0).any():

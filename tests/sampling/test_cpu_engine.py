@@ -299,6 +299,9 @@ def test_cache_bytes_and_profile() -> None:
     engine = CpuEngine(plan, 2)
     numbers = sum(count * v.channels for count, v in zip(plan.slot_count, plan.values, strict=True))
     padding = 2 * 64 * len(plan.values)  # each value of each team on cache lines of its own
+    heads = [k.head for k in plan.kernels if isinstance(k.head, Attend)]
+    attended = {read.value for head in heads for read in (head.key, head.value)}
+    padding += 2 * 128 * sum(plan.slot_count[v] for v in attended)  # and each slot, an odd number of them
     assert 4 * 10 * numbers <= engine.cache_bytes(10) <= 4 * 10 * numbers + padding
     run = engine.start(request(program, 4), profile=True)
     run.until_row(4)
