@@ -8,9 +8,10 @@ that; below 1, generating costs less than looking. PyTorch has no Row LSTM and n
 forward pass these layers are genfast's own (benchmarks/lstm.py has them against the loops that people write).
 
 The floor: sampling computes each activation once and no masked weight, so its FLOPs over the peak of a matrix product
-is what it cannot go below ("share of peak" is how near it comes). Attention has another: a query uses each key and value
-once, so a pixel reads all those of the pixels before it from memory ("caches" is what the last one reads). The naive loop needs one forward pass a sub-pixel;
-a few of its passes are timed and multiplied, and for the digits preset a whole image is drawn that way.
+is what it cannot go below ("share of peak" is how near it comes). Attention has another floor: a query uses each key
+and value once, so a pixel reads those of all pixels before it from memory ("caches" is what the last one reads). The
+naive loop needs one forward pass a sub-pixel; a few of its passes are timed and multiplied, and for the digits preset a
+whole image is drawn that way.
 
 precision="bfloat16" is timed against float32 where the machine has instructions for its products (target: 0.6 of the
 time), or with --bfloat16.
