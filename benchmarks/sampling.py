@@ -12,8 +12,10 @@ that; below 1, generating costs less than looking. PyTorch has no Row LSTM and n
 forward pass these layers are genfast's own (benchmarks/lstm.py has them against the loops that people write).
 
 The floor: sampling computes each activation once and no masked weight, so its FLOPs over the peak of a matrix product
-is what it cannot go below ("share of peak" is how near it comes). The naive loop needs one forward pass a sub-pixel;
-a few of its passes are timed and multiplied, and for the digits preset a whole image is drawn that way.
+is what it cannot go below ("share of peak" is how near it comes). Attention has another floor: a query uses each key
+and value once, so a pixel reads those of all pixels before it from memory ("caches" is what the last one reads). The
+naive loop needs one forward pass a sub-pixel; a few of its passes are timed and multiplied, and for the digits preset a
+whole image is drawn that way.
 
 precision="bfloat16" is timed against float32 where the machine has instructions for its products (target: 0.6 of the
 time), or with --bfloat16.
@@ -45,12 +47,14 @@ CASES = {  # by result file
     },
     "sampling_pp": {
         "PixelCNN++, 5 resnets, 160 filters, 32x32x3": ("pixelcnn-pp", "cifar10"),
+        "PixelSNAIL, 4 blocks, 64 filters, 28x28": ("pixelsnail", "mnist"),
     },
 }
 TARGETS = {  # of sampling over one forward pass, by batch
     "pixelcnn": {64: 0.6, 16: 0.6, 4: 0.7, 1: 1.0},
     "gated-pixelcnn": {64: 1.0, 16: 1.0, 4: 1.2, 1: 1.5},
     "pixelcnn-pp": {16: 1.2, 4: 3.0, 1: 10.0},  # its 54 million weights are read anew for every pixel; 64 takes minutes
+    "pixelsnail": {64: 1.0, 16: 1.0, 4: 1.5, 1: 3.0},  # for every pixel, all earlier keys and values are read again
     "pixelrnn": {64: 1.0, 16: 1.0, 4: 1.0, 1: 1.0},
 }
 

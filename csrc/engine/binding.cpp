@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "engine/cpu_kernels.h"
 #include "engine/flatten.h"
@@ -84,7 +85,7 @@ const char* const kOps[] = {GENFAST_POINTWISE_OPS(GENFAST_STRING_OF_OP)};
 #define GENFAST_STRING_OF_KIND(NAME) #NAME,
 const char* const kReductions[] = {GENFAST_REDUCE_KINDS(GENFAST_STRING_OF_KIND)};
 #undef GENFAST_STRING_OF_KIND
-const char* const kHeads[] = {"none", "linear", "lookup", "reduce", "copy"};
+const char* const kHeads[] = {"none", "linear", "lookup", "reduce", "copy", "attend"};
 const char* const kSources[] = {"slice", "read", "constant"};
 
 // ---- the specification ----
@@ -100,6 +101,17 @@ Read parse_read(py::handle spec) {
 Argument parse_argument(py::handle spec) {
   return {named<From>(get_as<std::string>(spec, "from"), kSources, "source"), get_as<int32_t>(spec, "index"),
           get_as<int32_t>(spec, "start"), get_as<int32_t>(spec, "width")};
+}
+
+Attention parse_attention(py::handle spec) {
+  Attention a;
+  a.key = parse_read(get(spec, "key"));
+  a.value = parse_read(get(spec, "value"));
+  a.first = numbers<int64_t>(get(spec, "first"), "The lists of an attention");
+  a.bias = numbers<float>(get(spec, "bias"), "The biases of an attention");
+  a.heads = get_as<int64_t>(spec, "heads");
+  a.scale = get_as<float>(spec, "scale");
+  return a;
 }
 
 Head parse_head(py::handle spec) {
@@ -120,6 +132,7 @@ Head parse_head(py::handle spec) {
     head.eps = get_as<float>(spec, "eps");
   }
   if (head.kind == HeadKind::kCopy) head.starts = numbers<int32_t>(get(spec, "starts"), "The starts of a copy");
+  if (head.kind == HeadKind::kAttend) head.attention = parse_attention(spec);
   return head;
 }
 
@@ -399,6 +412,50 @@ py::array_t<float> reduce(const std::string& kind, py::object x, float eps) {
   return unpadded(out, row, a.shape(0), one ? 1 : a.shape(1));
 }
 
+// query [M, heads * depth], key [slots, M, heads * depth], value [slots, M, heads * width], both seen at slots [N]; bias [heads, N]
+// or None. images_at_a_time: as many as the scratch memory has room for.
+py::array_t<float> attend(py::object query, py::object key, py::object value, py::object key_at, py::object value_at,
+                          py::object bias, int64_t heads, float scale, int64_t images_at_a_time) {
+  const auto q = array<float>(query, "query", {-1, -1});
+  const int64_t images = q.shape(0), wide = q.shape(1);
+  const auto k = array<float>(key, "key", {-1, images, wide}), v = array<float>(value, "value", {-1, images, -1});
+  const auto seen = numbers<int32_t>(key_at, "key_at"), terms = numbers<int32_t>(value_at, "value_at");
+  const int64_t width = v.shape(2), count = int64_t(seen.size());
+  if (heads < 1 || wide % heads || width % heads || terms.size() != seen.size() || images_at_a_time < 1)
+    throw Refusal("The arguments of attend do not fit.");
+  for (size_t i = 0; i < seen.size(); i++)
+    if (seen[i] < 0 || seen[i] >= k.shape(0) || terms[i] < -1 || terms[i] >= v.shape(0)) throw Refusal("There is no such slot.");
+  std::vector<float> biases;
+  if (!bias.is_none()) {
+    const auto b = array<float>(bias, "bias", {heads, count});
+    biases.assign(b.data(), b.data() + b.size());
+  }
+  const auto padded = [](const py::array_t<float>& a) {
+    std::vector<float> copy(a.size() + kAttendPadding, std::numeric_limits<float>::quiet_NaN());
+    std::copy_n(a.data(), a.size(), copy.data());
+    return copy;
+  };
+  const auto queries = padded(q), keys = padded(k), values = padded(v);
+  const int64_t out_row = attend_row(width);
+  std::vector<float> out(images * out_row), scratch(images_at_a_time * heads * attend_row(count));
+  cpu_kernels().attend({.query = queries.data(),
+                        .query_row = wide,
+                        .keys = {keys.data(), images * wide, wide, seen.data()},
+                        .values = {values.data(), images * width, width, terms.data()},
+                        .bias = biases.empty() ? nullptr : biases.data(),
+                        .count = count,
+                        .images = images,
+                        .heads = heads,
+                        .depth = wide / heads,
+                        .width = width / heads,
+                        .scale = scale,
+                        .scratch = scratch.data(),
+                        .scratch_floats = int64_t(scratch.size()),
+                        .out = out.data(),
+                        .out_row = out_row});
+  return unpadded(out, out_row, images, width);
+}
+
 // levels: written where known is 0. Returns the log-probabilities, or None if some row is no distribution.
 py::object categorical(py::object logits, py::object levels, py::object known, py::object uniforms, bool bernoulli,
                        double temperature, int64_t top_k, double top_p) {
@@ -481,6 +538,9 @@ void bind(py::module_& m) {
            "The plan for the cuda engine: header and program as bytes, and the floats of an image before each value's cache.");
   m.def("pointwise", &pointwise, "kernels/pointwise on float32 arrays [M, N], [M, 1] or [1, N].");
   m.def("reduce", &reduce, py::arg("kind"), py::arg("x"), py::arg("eps") = 0.0f, "kernels/reduce on a float32 array [M, N].");
+  m.def("attend", &attend, py::arg("query"), py::arg("key"), py::arg("value"), py::arg("key_at"), py::arg("value_at"),
+        py::arg("bias") = py::none(), py::arg("heads") = 1, py::arg("scale") = 1.0f, py::arg("images_at_a_time") = 1,
+        "kernels/attend on float32 arrays [M, K], [slots, M, K], [slots, M, N].");
   m.def("categorical", &categorical, py::arg("logits"), py::arg("levels"), py::arg("known"), py::arg("uniforms"),
         py::arg("bernoulli") = false, py::arg("temperature") = 1.0, py::arg("top_k") = 0, py::arg("top_p") = 1.0,
         "kernels/categorical on arrays.");

@@ -14,6 +14,7 @@ constexpr double kWorthMeeting = 256 << 10;  // bytes of weights of a launch: tw
 constexpr int64_t kFewBytes = 256 << 10;     // of weights: they stay in an L2 cache, with what else a tick needs
 constexpr int64_t kFewRows = 24;
 constexpr int64_t kMostParts = int64_t(1) << 24;
+constexpr int64_t kWeightBytes = 128 << 10;  // of attention: as many images at a time as fit there
 constexpr int64_t kNarrowTap = 16;  // numbers: below, copying taps together is cheaper than a loop for each
 
 template <class... Parts>
@@ -121,6 +122,51 @@ class Builder {
     read.slot_table = keep(std::move(slot));
   }
 
+  // A read of several positions by each query of an Attend: entry i of its table is one of query which[i].
+  void build_list(Read& read, const std::vector<int32_t>& which, const std::vector<char>& used, bool may_lack, const std::string& name) {
+    check_value(read.value, "A read");
+    const Value& value = p_.values[read.value];
+    require(read.start >= 0 && read.width >= 1 && read.start <= value.channels - read.width, name, " attends to channels ",
+            read.start, " to ", int64_t(read.start) + read.width - 1, " of value ", read.value, ", which has ", value.channels, ".");
+    require(read.at.size() == which.size(), name, " has lists of keys and values that differ in length.");
+    std::vector<int32_t> slot(read.at.size());
+    for (size_t i = 0; i < slot.size(); i++) {
+      const int32_t at = read.at[i];
+      require(at >= (may_lack ? -1 : 0) && at < value.positions, name, " attends to position ", at, " of value ", read.value,
+              ", which has ", value.positions, ".");
+      slot[i] = at < 0 ? -1 : value.slot[at];
+      require(at < 0 || slot[i] >= 0 || !used[which[i]], name, " attends to position ", at, " of value ", read.value,
+              ", which has no slot.");
+    }
+    read.at = {};
+    read.slot_table = keep(std::move(slot));
+  }
+
+  void build_attend(Kernel& k) {
+    check_all_reads(k);
+    Head& h = k.head;
+    Attention& a = h.attention;
+    require(h.reads.size() == 1 && a.heads >= 1 && a.heads <= h.width && h.reads[0].width == a.key.width &&
+                a.key.width % a.heads == 0 && a.value.width == h.width && h.width % a.heads == 0,
+            k.name, " attends with ", a.heads, " heads, ", a.key.width, " numbers in a key and ", a.value.width, " in a value.");
+    require(int64_t(a.first.size()) == k.positions + 1 && a.first[0] == 0, k.name, " has no list for each query.");
+    std::vector<char> used(k.positions);
+    for (int32_t q : k.order) used[q] = 1;
+    std::vector<int32_t> which;
+    int64_t most = 0;
+    for (int64_t q = 0; q < k.positions; q++) {
+      require(a.entries(q) >= 0 && a.first[q + 1] <= int64_t(a.key.at.size()), k.name, " has a list of impossible length.");
+      which.insert(which.end(), a.entries(q), int32_t(q));
+      most = std::max(most, a.entries(q));
+    }
+    build_list(a.key, which, used, false, k.name);
+    build_list(a.value, which, used, true, k.name);
+    p_.values[a.key.value].attended = p_.values[a.value.value].attended = true;
+    require(a.bias.empty() || a.bias.size() == which.size() * a.heads, k.name, " has ", a.bias.size(), " biases for ",
+            which.size(), " pairs.");
+    p_.attend = std::max({p_.attend, kWeightBytes / 4, a.heads * attend_row(most)});
+  }
+
   void build_constant(Constant& c, int64_t positions, const std::string& name) const {
     require(c.count >= 0 && c.width >= 1 && c.width < kMost && c.count < kMost && int64_t(c.rows.size()) == c.count * c.width,
             name, " has a constant of impossible size.");
@@ -151,6 +197,7 @@ class Builder {
     if (k.head.kind == HeadKind::kLookup) check_lookup(k);
     if (k.head.kind == HeadKind::kReduce) check_reduce(k);
     if (k.head.kind == HeadKind::kCopy) check_copy(k);
+    if (k.head.kind == HeadKind::kAttend) build_attend(k);
     for (Instruction& instruction : k.body) check_instruction(k, instruction);
     for (const Store& s : k.stores) {
       check_value(s.value, "A store");
@@ -372,12 +419,14 @@ class Builder {
               "A launch computes positions that ", p_.kernels[launch.kernel].name, " does not have.");
       p_.first_launch[launch.tick + 1]++;
       const Kernel& k = p_.kernels[launch.kernel];
-      const double work = double((k.head.depth + 4) * k.head.width + 16);
-      p_.tick_work[launch.tick + 1] += double(launch.end - launch.begin) * work;
       std::vector<double>& parts = p_.part_work[launch.tick + 1];
       for (int32_t i = launch.begin; i < launch.end; i++) {
         require(k.part[i] >= (i > launch.begin ? k.part[i - 1] : 0) && k.part[i] < kMostParts, "A launch of ", k.name,
                 " does not have its parts in order.");
+        double work = double((k.head.depth + 4) * k.head.width + 16);
+        if (k.head.kind == HeadKind::kAttend)
+          work += double(k.head.attention.entries(k.order[i]) * (k.head.attention.key.width + k.head.width));
+        p_.tick_work[launch.tick + 1] += work;
         if (k.early) continue;
         if (k.part[i] >= int64_t(parts.size())) parts.resize(k.part[i] + 1);
         parts[k.part[i]] += work;

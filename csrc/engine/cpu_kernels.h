@@ -1,6 +1,7 @@
 // The kernels of the instruction set in use.
 #pragma once
 
+#include "attend/cpu.h"
 #include "categorical/cpu.h"
 #include "logistic_mixture/draw.h"
 #include "pointwise/cpu.h"
@@ -17,6 +18,7 @@ struct CpuKernels {
   void (*narrow)(const float*, BFloat16*, int64_t);
   void (*pointwise)(PointwiseOp, const PointwiseArg*, const PointwiseOut&, int64_t, int64_t, int64_t);
   void (*reduce)(ReduceKind, const float*, int64_t, float*, int64_t, int64_t, int64_t, float);
+  void (*attend)(const Attend&);
   bool (*categorical)(const Categorical&);
   bool (*draw_logistic_mixture)(const LogisticMixtureDraw&);
   void (*exp_doubles)(const double*, double*, int64_t);
@@ -26,7 +28,7 @@ inline const CpuKernels& cpu_kernels() {
 #define GENFAST_CPU_KERNELS(ISA, PAIRS)                                                                                  \
   CpuKernels {                                                                                                           \
     int64_t(ISA::panel_bytes / sizeof(float)), ISA::tap_gemm, PAIRS::tap_gemm, PAIRS::narrow, ISA::pointwise, ISA::reduce, \
-        ISA::categorical, ISA::draw_logistic_mixture, ISA::exp_doubles                                                                               \
+        ISA::attend, ISA::categorical, ISA::draw_logistic_mixture, ISA::exp_doubles                                      \
   }
 #if defined(__x86_64__)
   static const CpuKernels kernels = isa() == Isa::kAmxBf16      ? GENFAST_CPU_KERNELS(avx512, amx_bf16)

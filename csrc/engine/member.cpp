@@ -15,6 +15,7 @@ Member::Member(Run& run, Team& team, int index)
     gather_pairs_ = Memory<BFloat16Pair>(p_.gather);
   else
     gather_ = Memory<float>(p_.gather);
+  attend_ = Memory<float>(p_.attend);
   rows_.resize(p_.most_rows);
   profile_.kernels.resize(run.options_.profile ? p_.kernels.size() : 0);
 }
@@ -265,6 +266,7 @@ void Member::work(const Kernel& kernel, const Block& block, bool last) {
     case HeadKind::kLookup: lookup(kernel, block, part); break;
     case HeadKind::kReduce: reduce(kernel, block, part); break;
     case HeadKind::kCopy: copy(kernel, block, part); break;
+    case HeadKind::kAttend: attend(kernel, block, part); break;
   }
   if (!part.empty()) {
     body(kernel, block, part);

@@ -63,6 +63,7 @@ class Member {
   void lookup(const Kernel& kernel, const Block& block, Part part);
   void reduce(const Kernel& kernel, const Block& block, Part part);
   void copy(const Kernel& kernel, const Block& block, Part part);
+  void attend(const Kernel& kernel, const Block& block, Part part);
   void find_places(const Kernel& kernel, const Block& block);
   void body(const Kernel& kernel, const Block& block, Part part);
   void store(const Kernel& kernel, const Block& block, Part part);
@@ -94,6 +95,7 @@ class Member {
   const int32_t* cuts_ = nullptr;  // null, or this member computes parts [cuts_[0], cuts_[1]) of the tick all by itself
   int64_t launch_ = 0;  // the one at work
   uint32_t calls_seen_ = 0;
+  Memory<float> attend_;      // weights of attention
   Memory<float> gather_;      // taps copied together
   Memory<BFloat16Pair> gather_pairs_;  // the same in bfloat16
   std::vector<float*> rows_;  // [tables][rows of the block]: where each row lies, in the caches if it has a slot there
@@ -110,14 +112,14 @@ class Team {
   Team(Run& run, const Program& program, int64_t first, int64_t images, int members, bool poison);
   float* cache(int32_t value, int64_t slot, int64_t image) const {
     const Value& v = program.values[value];
-    return caches.get() + offsets[value] + (slot * images + image) * v.channels;
+    return caches.get() + offsets[value] + slot * slot_floats[value] + image * v.channels;
   }
 
   const Program& program;
   const int64_t first, images;  // of the batch
   const int64_t scratch_of_one;  // floats: member m's own scratch begins at m times that; what they share is the first
   Memory<float> caches, scratch;
-  std::vector<int64_t> offsets;  // of each value's cache, in floats
+  std::vector<int64_t> offsets, slot_floats;  // of each value's cache, in floats: where it begins, and from slot to slot
   // [ticks + 1]: empty where members share out every block of a tick, or else which parts each computes: [members + 1]
   std::vector<std::vector<int32_t>> cuts;
   Barrier barrier;

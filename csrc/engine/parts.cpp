@@ -62,7 +62,7 @@ void Member::copy_read(const Read& read, const Block& block, Part part, E* to, i
 
 void Member::find_rows(int32_t value, const int32_t* slot, int64_t start, const Block& block, float* missing,
                        int64_t missing_row, float** table) const {
-  const int64_t channels = p_.values[value].channels, slot_size = team_.images * channels;
+  const int64_t channels = p_.values[value].channels, slot_size = team_.slot_floats[value];
   float* const first = team_.cache(value, 0, block.image) + start;
   for (int64_t i = 0; i < block.count; i++) {
     const int64_t s = slot[block.positions[i]], step = s < 0 ? missing_row : channels;
@@ -242,6 +242,38 @@ void Member::copy(const Kernel& kernel, const Block& block, Part part) {
     }
   }
   count(&Profile::OfKernel::gather, kernel);
+}
+
+void Member::attend(const Kernel& kernel, const Block& block, Part part) {
+  const Head& head = kernel.head;
+  const Attention& a = head.attention;
+  const Read& query = kernel.reads[head.reads[0].index];
+  const Place& place = kernel.registers[0];
+  const auto cache = [&](const Read& read, int64_t image, int64_t first) {
+    const int64_t channels = p_.values[read.value].channels;
+    return AttendCache{team_.cache(read.value, 0, image) + read.start, team_.slot_floats[read.value], channels,
+                       read.slot_table + first};
+  };
+  for_each_run(block, part.begin, part.end, [&](int32_t q, int64_t image, int64_t count, int64_t row) {
+    const int32_t slot = query.slot_table[q];
+    const int64_t first = a.first[q];
+    cpu_.attend({.query = slot < 0 ? p_.zeros.get() : team_.cache(query.value, slot, image) + query.start,
+                 .query_row = slot < 0 ? 0 : p_.values[query.value].channels,
+                 .keys = cache(a.key, image, first),
+                 .values = cache(a.value, image, first),
+                 .bias = a.bias.empty() ? nullptr : a.bias.data() + first * a.heads,
+                 .count = a.entries(q),
+                 .images = count,
+                 .heads = a.heads,
+                 .depth = a.key.width / a.heads,
+                 .width = head.width / a.heads,
+                 .scale = a.scale,
+                 .scratch = attend_.get(),
+                 .scratch_floats = p_.attend,
+                 .out = at(place, block) + row * place.row,
+                 .out_row = place.row});
+  });
+  count(&Profile::OfKernel::gemm, kernel);
 }
 
 // ---- body and stores ----

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/memory.h"
+#include "attend/cpu.h"
 #include "pointwise/cpu.h"
 #include "reduce/cpu.h"
 #include "tap_gemm/cpu.h"
@@ -23,6 +24,7 @@ struct Refusal : std::invalid_argument {
 // A feature map. Its cache is [slots, images of the team, channels].
 struct Value {
   int64_t channels = 0, positions = 0, slots = 0;
+  bool attended = false;  // built: attention goes through many slots at a time
   std::vector<int32_t> slot;             // [positions], -1: never needed
   const int32_t* slot_table = nullptr;  // built: the same, in Program::tables
 };
@@ -72,18 +74,29 @@ struct Panels {
   int64_t begin_at(int64_t n) const { return n < wide ? n / panel * panel : wide; }  // its first column
 };
 
-enum class HeadKind : int { kNone, kLinear, kLookup, kReduce, kCopy };
+// What the queries of an Attend see: query q the entries [first[q], first[q + 1]) of two lists of positions.
+struct Attention {
+  Read key, value;              // their tables are the lists; of values -1 where a key counts and adds nothing
+  std::vector<int64_t> first;  // [Q + 1]
+  std::vector<float> bias;     // for each query [heads][entries], or empty
+  int64_t heads = 1;
+  float scale = 1;
+  int64_t entries(int64_t q) const { return first[q + 1] - first[q]; }
+};
+
+enum class HeadKind : int { kNone, kLinear, kLookup, kReduce, kCopy, kAttend };
 
 struct Head {
   HeadKind kind = HeadKind::kNone;
   int32_t width = 0;            // of its result, register 0
-  std::vector<Argument> reads;  // kRead or kConstant. Linear: one a tap. Lookup: the index. Reduce, Copy: in their order
+  std::vector<Argument> reads;  // kRead or kConstant. Linear: one a tap. Lookup: the index. Reduce, Copy: in their order. Attend: the query
   std::vector<int32_t> starts;  // Copy: where each piece goes
   std::vector<float> weight;    // Linear: [sum of the widths, width] (built: emptied); Lookup: [entries, width]
   int64_t entries = 0;          // Lookup
   int32_t bias = 0;             // Linear: into Kernel::constants
   ReduceKind reduce = ReduceKind::sum;
   float eps = 0;
+  Attention attention;  // Attend
   // built, for a Linear
   int64_t packed = -1;   // where in Program::weights: [panel][depth][columns of a panel], zeros past the last column; see Panels
   int64_t depth = 0;     // sum of the widths
@@ -157,6 +170,7 @@ struct Program {
   std::vector<std::vector<double>> part_work;  // [ticks + 1], of each part of the tick
   std::vector<int64_t> last_tick;  // [H]: the last tick at which a sub-pixel of rows 0 .. y is drawn
   int64_t scratch = 0;             // floats, the most that a kernel's block needs
+  int64_t attend = 0;              // floats that the weights of an Attend's queries may take
   int64_t gather = 0;              // floats or pairs, the most that a Linear's rows copied together need
   int64_t most_rows = 0;           // entries that a block's tables of rows have, at most
   Memory<float> zeros;             // the row of a read that is not there
@@ -169,10 +183,16 @@ struct Program {
   int64_t params() const {
     return function ? draws[0].width : components ? 3 * C * components : bernoulli ? 1 : levels;
   }
+  // Floats from slot to slot for n images. Of what is attended to, an odd number of cache lines: 4096 bytes apart, as 32 images of
+  // 32 channels are, all keys of an image would share a few lines of every cache.
+  static int64_t slot_floats(const Value& v, int64_t n) {
+    const int64_t floats = v.channels * n;
+    return v.attended ? (aligned(floats) / 16 | 1) * 16 : floats;
+  }
   // Floats of cache for n images, each value on cache lines of its own.
   int64_t cache_floats(int64_t n) const {
     int64_t total = 0;
-    for (const Value& v : values) total += aligned(v.slots * v.channels * n);
+    for (const Value& v : values) total += aligned(v.slots * slot_floats(v, n));
     return total;
   }
   static int64_t aligned(int64_t floats) { return (floats + 15) / 16 * 16; }

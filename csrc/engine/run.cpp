@@ -44,13 +44,14 @@ Team::Team(Run& run, const Program& p, int64_t first_image, int64_t count, int t
       first(first_image),
       images(count),
       scratch_of_one(p.scratch + kRowPadding),
-      caches(p.cache_floats(count)),
+      caches(p.cache_floats(count) + kAttendPadding),
       scratch(threads * scratch_of_one),
       barrier(threads) {
   int64_t offset = 0;
   for (const Value& v : p.values) {
     offsets.push_back(offset);
-    offset += Program::aligned(v.slots * v.channels * count);
+    slot_floats.push_back(Program::slot_floats(v, count));
+    offset += Program::aligned(v.slots * slot_floats.back());
   }
   if (poison) {
     std::fill_n(caches.get(), offset, std::numeric_limits<float>::quiet_NaN());

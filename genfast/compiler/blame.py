@@ -6,12 +6,14 @@ something that reads it, directly or through others, does not look ahead. The fi
 No excuse helps a sum over the own pixel and earlier ones and none later: that is a mask which lets the own pixel in,
 and a map that something else reads moved down (a Diagonal BiLSTM does) was still to be read as it is.
 A feature map of another size than the image has no pixels of its own: it looks ahead if it serves an output too early.
+Keys and values may know their own pixel, since the mask of an attention leaves out those of a query's own pixel and of
+later ones: where it does not, the attention is to blame.
 """
 
 import numpy as np
 
 from genfast.compiler.footprint import Link, describe, needed, reads
-from genfast.compiler.program import Copy, Linear, Pointwise, Program, in_order, scan_of
+from genfast.compiler.program import Attend, Copy, Linear, Pointwise, Program, in_order, present, scan_of
 
 
 class Blame:
@@ -50,8 +52,8 @@ class Blame:
         for step, positions in reversed(list(in_order(self.program))):
             for read in reads(step):
                 if len(read.at) == len(first[step.out]):
-                    at = read.at[positions]
-                    np.minimum.at(first[read.value], at[at >= 0], first[step.out][positions][at >= 0])
+                    reader, at = present(read.at[positions])
+                    np.minimum.at(first[read.value], at, first[step.out][positions][reader])
         return first
 
     def layer(self, path: tuple[Link, ...], channel: int, same_pixel: bool) -> str:
@@ -61,6 +63,7 @@ class Blame:
         start = next((i for i, link in enumerate(path) if not link.only), 0)
         if same_pixel:
             return self._between_colours(path, start, channel)
+        start = next((i for i in range(start, len(path)) if self._sees_its_own(path[i])), start)
         passed = False
         for i in range(start, len(path)):
             value, position = path[i].value, path[i].position
@@ -71,6 +74,13 @@ class Blame:
             if ahead and not passed and (self.lets_in[value] or not self.excused[value]):
                 return self._name(path, i)
         return path[-1].layer if path else ""
+
+    def _sees_its_own(self, link: Link) -> bool:
+        """Whether it is an attention in which a query sees its own pixel or later ones."""
+        step = self.makers[link.value]
+        if not isinstance(step, Attend) or not len(step.key.at) == len(self.last[step.key.value]) == self.size:
+            return False
+        return bool((step.key.at[link.position] >= link.position).any())
 
     def _name(self, path: tuple[Link, ...], i: int) -> str:
         """An elementwise step only passes on what the layer before it, of another size, was cropped to."""

@@ -5,15 +5,27 @@ which axes hold channels and which positions, gives channels that read different
 returns the cells of the result.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from genfast.compiler import program
-from genfast.compiler.cells import Block, Cells, Ids, find_images, make_ids, row_axes, split, unique_rows
-from genfast.compiler.program import Constant, Copy, Linear, Lookup, Pointwise, Read, Reduce, Scan, Step, Value
+from genfast.compiler.cells import (
+    VALUE_SHIFT,
+    Block,
+    Cells,
+    Ids,
+    find_images,
+    make_ids,
+    row_axes,
+    split,
+    unique_rows,
+)
+from genfast.compiler.program import Constant, Copy, Linear, Lookup, Pointwise, Read, Reduce, Scan, Step, Table, Value
 from genfast.compiler.scalar import SCALAR
+from genfast.compiler.scores import Facts, Scores, Weights, affine, known
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,10 +71,17 @@ class Builder:
     notes: list[str] = field(default_factory=list)
     opaque_steps: dict[int, Opaque] = field(default_factory=dict)  # by value
     copies: dict[tuple, Read] = field(default_factory=dict)  # what was put together, by what it is made of
+    tables: dict[bytes, np.ndarray] = field(default_factory=dict)  # large ones, which many layers have in common
+    pairs: Facts = field(default_factory=dict)  # scores and weights of attention, by their opaque values
 
     def new_value(self, channels: int, positions: int) -> int:
         self.values.append(Value(channels, positions, self.layer))
         return len(self.values) - 1
+
+    def table(self, at: np.ndarray) -> Table:
+        """A table of an Attend, one array for all that are equal."""
+        at = np.ascontiguousarray(at, np.int32)
+        return self.tables.setdefault(repr(at.shape).encode() + hashlib.sha256(at.tobytes()).digest(), at)
 
     # ---- elementwise ----
 
@@ -78,10 +97,44 @@ class Builder:
         if all(c.constant for c in cells):
             return Cells(np.full(shape, -1, np.int64), values)
         first, join = one_image(cells)
+        if self.pairs:
+            ids = self._of_pairs(op, first)
+            if ids is not None:
+                return Cells(join(ids), values)
         grid = Grid([c.ids for c in first if not c.constant])
         tables = [Cells(grid.flat(c.ids), grid.flat(c.values)) for c in first]
         ids = self._pointwise_table(op, tables, dead_elements(op, tables))
         return Cells(join(grid.unflat(ids)), values)
+
+    def _of_pairs(self, op: str, cells: list[Cells]) -> Ids | None:
+        """As pointwise, on cells of one image of which some are scores or weights of attention; else None."""
+        computed = [c for c in cells if not c.constant]
+        found = [known(self.pairs, c.ids) for c in computed]
+        x = next((f for f in found if f is not None), None)
+        if x is None:
+            return None
+        result = affine(op, cells, x) if len(computed) == 1 else None
+        if result is None:
+            raise Unsupported(self.opaque_steps[x.value].reason)
+        ids, facts = result
+        if facts is None:
+            return ids
+        fresh = self.pair_from(facts, x.value) - x.value
+        return np.where(ids >= 0, ids + (np.int64(fresh) << VALUE_SHIFT), -1)
+
+    def pair(self, facts: Scores | Weights, reason: str, reads: tuple[Read, ...]) -> int:
+        """An opaque value for the cells of scores or weights."""
+        n, m, o = facts.shape
+        value = self.new_value(o, n * m)
+        self.opaque_steps[value] = Opaque(value, reason, reads)
+        self.steps.append(self.opaque_steps[value])
+        self.pairs[value] = facts
+        return value
+
+    def pair_from(self, facts: Scores | Weights, source: int) -> int:
+        """The same, where they are made from others."""
+        before = self.opaque_steps[source]
+        return self.pair(facts, before.reason, before.reads)
 
     def _pointwise_table(self, op: str, tables: list[Cells], dead: np.ndarray | None) -> Ids:
         """As pointwise, on [R, P] tables of one image, R rows of one channel each. dead: known constants."""
@@ -274,7 +327,10 @@ class Builder:
 
     def opaque(self, reason: str, inputs: Sequence[Ids], shape: Sequence[int], mixes_images: bool = False) -> Ids:
         """Cells of which nothing is known but what they may depend on. Both images share them."""
-        reads = [block.read() for ids in inputs for block in split(ids.reshape(1, -1))]
+        reads: list[Read] = []
+        for ids in inputs:
+            pair = known(self.pairs, ids) if self.pairs and (ids >= 0).any() else None
+            reads += self.opaque_steps[pair.value].reads if pair else [b.read() for b in split(ids.reshape(1, -1))]
         cause = next((self.opaque_steps[r.value] for r in reads if r.value in self.opaque_steps), None)
         layer = self.layer
         if cause is not None:  # the first one is to blame

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genfast.compiler import attention
 from genfast.compiler.builder import ImagesMixed, Tap, Unsupported, as_cells, one_image
 from genfast.compiler.cells import Cells, Ids, find_images
 from genfast.compiler.frontend import Tracer, handles
@@ -144,13 +145,24 @@ def _average(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any],
 
 @handles("mm", "bmm", "addmm", "baddbmm")
 def _product(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> Ids:
-    """Matrix products in which one factor is constant."""
+    """Matrix products in which one factor is constant; those of attention, in which none is."""
     name = func._schema.name.split("::")[-1]
-    if kwargs.get("beta", 1) != 1 or kwargs.get("alpha", 1) != 1:
-        raise Unsupported("factors other than 1 are not taken")
     added, (a, b) = (args[0], args[1:3]) if name in ("addmm", "baddbmm") else (None, args[:2])
-    if tracer.tracked(a) and tracer.tracked(b):
-        raise Unsupported("a product of two computed matrices (attention) is not taken yet")
+    builder, x, y = tracer.builder, tracer.cells(a), tracer.cells(b)
+    pairs = (tracer.tracked(a) and tracer.tracked(b)) or any(attention.is_pair(builder, t.ids) for t in (x, y))
+    ids = attention.product(builder, x, y) if pairs else product_with_constant(tracer, a, b)
+    if added is None:
+        return ids
+    from genfast.compiler.elementwise import Algebra
+
+    e, beta, alpha = Algebra(tracer), kwargs.get("beta", 1), kwargs.get("alpha", 1)
+    product = Cells(ids, np.broadcast_to(np.zeros(()), ids.shape))
+    product = product if alpha == 1 else e.mul(product, alpha)
+    return product.ids if beta == 0 else e.plus(product, tracer.cells(added), beta).ids
+
+
+def product_with_constant(tracer: Tracer, a: Tensor, b: Tensor) -> Ids:
+    """One factor is computed: a, or b."""
     x, weight, flip = (a, numbers(b), False) if tracer.tracked(a) else (b, numbers(a), True)
     cells = tracer.cells(x)
     if flip:  # (a b)^T = b^T a^T
@@ -161,11 +173,4 @@ def _product(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any],
         ids = matrix_product(tracer, cells, weight[0], None)
     else:
         ids = products(tracer, cells, weight)
-    if flip:
-        ids = ids.swapaxes(-1, -2)
-    if added is None:
-        return ids
-    from genfast.compiler.elementwise import Algebra
-
-    product = Cells(ids, np.broadcast_to(np.zeros(()), ids.shape))
-    return Algebra(tracer).add(product, tracer.cells(added)).ids
+    return ids.swapaxes(-1, -2) if flip else ids

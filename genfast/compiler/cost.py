@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from genfast.compiler.plan import Kernel, Plan, kernel_reads
-from genfast.compiler.program import Linear, Read, Reduce
+from genfast.compiler.program import Attend, Linear, Read, Reduce
 
 # Operations that need an exponential, a logarithm or as long a polynomial.
 EXPONENTIALS = {"exp", "expm1", "log", "log1p", "tanh", "sigmoid", "softplus", "sin", "cos", "erf"}
@@ -34,9 +34,9 @@ class Cost:
     """For one image, except where it says otherwise.
 
     steps: kernel launches (the same for any batch). cells: numbers computed and stored. flops: multiplications and
-    additions in matrix products; taps that fall outside the image are not counted. cache_numbers: numbers held for
-    later steps. weight_numbers: weights of all matrix products. weight_reads: weights that go by when every launch
-    reads its own once.
+    additions in matrix products and attention; taps that fall outside the image are not counted. cache_numbers: numbers
+    held for later steps. weight_numbers: weights of all matrix products. weight_reads: weights that go by when every
+    launch reads its own once.
     """
 
     steps: int
@@ -60,6 +60,10 @@ def kernel_cost(kernel: Kernel, order: np.ndarray, launches: int) -> KernelCost:
         flops = sum(2 * tap.weight.size * there(tap.read) for tap in kernel.head.taps)
     elif isinstance(kernel.head, Reduce) and kernel.head.kind in ("softmax", "log_softmax"):
         exponentials += sum(read.width for read in kernel.head.reads) * len(order)
+    elif isinstance(kernel.head, Attend):  # scores and weighted sums, over the keys and values that are there
+        head = kernel.head
+        flops = 2 * (head.key.width * there(head.key) + head.value.width * there(head.value))
+        exponentials += head.heads * there(head.key)
     return KernelCost(
         launches=launches,
         positions=len(order),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from genfast.compiler.program import (
+    Attend,
     Constant,
     Copy,
     Linear,
@@ -22,11 +23,15 @@ from genfast.compiler.program import (
     Step,
     at_positions,
     in_order,
+    one_for_all,
     reads_of,
     scan_of,
 )
+from genfast.kernels.attend.reference import attend
 from genfast.kernels.pointwise.reference import TORCH_OPS
 from genfast.kernels.reduce.reference import reduce
+
+ROWS = 64  # positions of an Attend that are worked on at a time, for the sake of memory
 
 
 def evaluate(
@@ -99,6 +104,32 @@ def apply(
                     there = torch.from_numpy(piece.at >= 0)
                     total[:, there, start : start + piece.width] = take(values, piece)[:, there]
             return total
+        case Attend():
+            parts = np.split(np.arange(positions), range(ROWS, positions, ROWS))
+            return torch.cat([attention(step, values, part, dtype) for part in parts]).transpose(0, 1)
+
+
+def attention(step: Attend, values: dict[int, Tensor], positions: np.ndarray, dtype: torch.dtype) -> Tensor:
+    """An Attend at some of its positions.  # [positions, B, channels]"""
+    part = at_positions(step, positions)
+    assert isinstance(part, Attend)
+    query = take(values, part.query).transpose(0, 1)
+    bias = None if part.bias is None else torch.from_numpy(part.bias).to(dtype)
+    keys, terms_at = one_for_all(part.key.at), one_for_all(part.value.at)
+    if keys is None or terms_at is None:
+        keys, terms_at = part.key.at, part.value.at
+    key, value = several(values, part.key, keys), several(values, part.value, terms_at)
+    seen, terms = (torch.from_numpy(read.at >= 0) for read in (part.key, part.value))
+    return attend(query, key, value, seen, part.heads, part.scale, bias, terms)
+
+
+def several(values: dict[int, Tensor], read: Read, at: np.ndarray) -> Tensor:
+    """What is read at places of any shape, zeros where there is nothing.  # [*at.shape, B, width]"""
+    part = values[read.value][:, :, read.start : read.start + read.width].transpose(0, 1)
+    rows = part[torch.from_numpy(np.maximum(at, 0)).long()]
+    if (at < 0).any():
+        rows = rows.masked_fill(torch.from_numpy(at < 0)[..., None, None], 0)
+    return rows
 
 
 def take(values: dict[int, Tensor], read: Read) -> Tensor:

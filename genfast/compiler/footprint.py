@@ -38,8 +38,9 @@ def latest(program: Program, times: Sequence[np.ndarray]) -> list[np.ndarray]:
 
 
 def gather(array: np.ndarray, at: np.ndarray) -> np.ndarray:
-    """array[at], and -1 where at is -1."""
-    return np.where(at >= 0, array[at], NEVER)
+    """array[at], and -1 where at is -1; of several reads the latest.  # at: [Q] or [Q, J] -> [Q]"""
+    found = np.where(at >= 0, array[at], NEVER)
+    return found if found.ndim == 1 else found.max(1, initial=NEVER)
 
 
 def generation_order(program: Program) -> list[np.ndarray]:
@@ -90,7 +91,7 @@ def chain(program: Program, last: list[np.ndarray], value: int, position: int) -
         links.append(Link(program.values[value].layer, describe(step), value, position, only))
         target = last[value][position]
         for read in reads(step):
-            candidates = read.at if isinstance(step, Opaque) else read.at[position : position + 1]
+            candidates = read.at if isinstance(step, Opaque) else read.at[position : position + 1].reshape(-1)
             for at in candidates[candidates >= 0]:
                 if last[read.value][at] == target:
                     value, position = read.value, int(at)

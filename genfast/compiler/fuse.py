@@ -19,6 +19,7 @@ import numpy as np
 from genfast.compiler.footprint import needed
 from genfast.compiler.plan import Argument, Instruction, Kernel, Slice, Store
 from genfast.compiler.program import (
+    Attend,
     Copy,
     Linear,
     Lookup,
@@ -37,7 +38,7 @@ from genfast.compiler.program import (
 class Group:
     """A kernel in the making."""
 
-    head: Linear | Lookup | Reduce | Copy | None
+    head: Linear | Lookup | Reduce | Copy | Attend | None
     body: list[Pointwise] = field(default_factory=list)
     scan: Scan | None = None
 

@@ -13,6 +13,7 @@ import numpy as np
 from genfast.compiler.cost import cost
 from genfast.compiler.plan import Kernel, Plan, Store
 from genfast.compiler.program import (
+    Attend,
     Constant,
     Copy,
     Linear,
@@ -22,6 +23,7 @@ from genfast.compiler.program import (
     Read,
     Reduce,
     Step,
+    present,
     scan_of,
 )
 
@@ -66,6 +68,8 @@ def describe(program: Program, step: Step) -> str:
         case Copy():
             pieces = zip(step.starts, step.pieces, strict=True)
             return "copy " + ", ".join(f"{start}: {operand(program, piece)}" for start, piece in pieces)
+        case Attend():
+            return f"attend {operand(program, step.query)} to {attended(program, step)}"
 
 
 def taps(program: Program, step: Linear) -> str:
@@ -86,6 +90,17 @@ def taps(program: Program, step: Linear) -> str:
         count = f"{len(reads)} taps" if len(reads) > 1 else "1 tap"
         parts.append(f"{count} of {lanes(program, reads[0])}{reach}")
     return " + ".join(parts) or "0"
+
+
+def attended(program: Program, step: Attend) -> str:
+    """Keys and values, how many pairs there are, and how far ahead a query sees: "v3, v4, 28 pairs before"."""
+    reader, at = present(step.key.at)
+    ahead = "moved" if len(step.key.at) != program.values[step.key.value].positions else "before"
+    if ahead == "before" and (at >= reader).any():
+        ahead = "up to its own" if (at <= reader).all() else "and later ones"
+    heads = "" if step.heads == 1 else f", {step.heads} heads"
+    biased = "" if step.bias is None else " + bias"
+    return f"{lanes(program, step.key)}, {lanes(program, step.value)}: {len(at)} pairs {ahead}{heads}{biased}"
 
 
 def span(numbers: list[int]) -> str:

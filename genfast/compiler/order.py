@@ -154,9 +154,10 @@ def dependencies(program: Program, outputs: Sequence[tuple[np.ndarray, np.ndarra
         out = bits.setdefault(step.out, np.zeros((program.values[step.out].positions, row), np.uint8))
         for read in reads(step):
             at = read.at[positions]
-            there = at >= 0
             part = out[positions]
-            part[there] |= bits[read.value][at[there]]
+            for one in at.T if at.ndim > 1 else [at]:
+                there = one >= 0
+                part[there] |= bits[read.value][one[there]]
             out[positions] = part
         for value in {r.value for r in reads(step)} - keep:
             if last_use[value] == i:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from genfast.compiler.plan import Kernel, kernel_reads, makers
+from genfast.compiler.program import present
 
 
 def find_parts(kernels: Sequence[Kernel], ticks: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -26,10 +27,10 @@ def find_parts(kernels: Sequence[Kernel], ticks: Sequence[np.ndarray]) -> list[n
         for read in kernel_reads(kernel):
             if read.value in maker and not kernels[maker[read.value]].early:
                 m = maker[read.value]
-                q = np.flatnonzero((read.at >= 0) & (ticks[k] >= -1))
-                q = q[ticks[m][read.at[q]] == ticks[k][q]]
-                if len(q):
-                    edges.append((first[k] + q, first[m] + read.at[q]))
+                q, at = present(read.at)
+                together = (ticks[k][q] >= -1) & (ticks[m][at] == ticks[k][q])
+                if together.any():
+                    edges.append((first[k] + q[together], first[m] + at[together]))
     label = spread(np.arange(first[-1]), edges)
     time = np.concatenate([*ticks, np.zeros(0, np.int64)])
     part = np.zeros(len(label), np.int64)

@@ -11,7 +11,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from genfast.compiler.program import Constant, Copy, Draw, Linear, Lookup, Program, Read, Reduce, Scan, Value, reads_of
+from genfast.compiler.program import (
+    Attend,
+    Constant,
+    Copy,
+    Draw,
+    Linear,
+    Lookup,
+    Program,
+    Read,
+    Reduce,
+    Scan,
+    Value,
+    reads_of,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +69,7 @@ class Kernel:
     """
 
     name: str
-    head: Linear | Lookup | Reduce | Copy | None
+    head: Linear | Lookup | Reduce | Copy | Attend | None
     body: tuple[Instruction, ...]
     stores: tuple[Store, ...]
     scan: Scan | None = None

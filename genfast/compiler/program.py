@@ -19,7 +19,7 @@ from functools import cached_property
 
 import numpy as np
 
-Table = np.ndarray  # int32 [Q]
+Table = np.ndarray  # int32 [Q]; of what is read at several positions [Q, J]
 
 # Elementwise operations, and how many arguments each takes: all that the engines know. The front end writes every other
 # elementwise operator in terms of these. Truth values are 1 and 0; comparisons give them, "where" takes any number that
@@ -47,8 +47,8 @@ class Value:
 class Read:
     """Channels start .. start + width - 1 of a value; for position q of the reader, those at position at[q].
 
-    at[q] = -1: nothing is there; a Linear takes zeros (padding), and so does a Pointwise, any other step does not exist
-    at q.
+    at[q] = -1: nothing is there; a Linear takes zeros (padding), and so do a Pointwise and the query of an Attend; any
+    other step does not exist at q. The keys and values of an Attend are read at several positions: at[q, j].
     """
 
     value: int
@@ -120,7 +120,25 @@ class Copy:
     pieces: tuple["Read | Constant", ...]
 
 
-Step = Linear | Pointwise | Lookup | Reduce | Copy
+@dataclass(frozen=True, eq=False)
+class Attend:
+    """Attention: out[q] = sum over j of softmax_j(scale * query(q) . key(q, j) + bias[q, j]) value(q, j), in ``heads``.
+
+    key.at, value.at: [Q, J]. The softmax goes over the keys that are there (key.at[q, j] >= 0); where a value is not,
+    its weight counts, and its term is zero. A q without a key gives zeros. Channels lie head by head: those of query
+    and key are [heads, depth], those of value and of the result [heads, width]. bias: float64 [Q, heads, J], or None.
+    """
+
+    out: int
+    query: Read
+    key: Read
+    value: Read
+    heads: int
+    scale: float
+    bias: np.ndarray | None = None
+
+
+Step = Linear | Pointwise | Lookup | Reduce | Copy | Attend
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +197,23 @@ def reads_of(step: Step) -> Iterator[Read]:
             yield from step.reads
         case Copy():
             yield from (piece for piece in step.pieces if isinstance(piece, Read))
+        case Attend():
+            yield from (step.query, step.key, step.value)
+
+
+def present(at: Table) -> tuple[np.ndarray, np.ndarray]:
+    """The reads of a table that are there: which entry (position of the reader) each is of, and where it reads."""
+    if at.ndim == 1:
+        there = np.flatnonzero(at >= 0)
+        return there, at[there]
+    there, j = np.nonzero(at >= 0)
+    return there, at[there, j]
+
+
+def one_for_all(at: Table) -> np.ndarray | None:
+    """Where entry j of every row reads, if all rows that have one read at the same place.  # [Q, J] -> [J] or None"""
+    column = at.max(0, initial=-1)
+    return column if bool(((at == column) | (at < 0)).all()) else None
 
 
 def with_reads(step: Step, change: Callable[[Read], Read]) -> Step:
@@ -198,6 +233,8 @@ def with_reads(step: Step, change: Callable[[Read], Read]) -> Step:
             return replace(step, reads=tuple(map(change, step.reads)))
         case Copy():
             return replace(step, pieces=tuple(map(changed, step.pieces)))
+        case Attend():
+            return replace(step, query=change(step.query), key=change(step.key), value=change(step.value))
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,6 +302,10 @@ def at_positions(step: Step, positions: Positions) -> Step:
             return replace(step, reads=tuple(map(fewer, step.reads)))  # type: ignore[arg-type]
         case Copy():
             return replace(step, pieces=tuple(map(fewer, step.pieces)))
+        case Attend():
+            query, key, value = map(fewer, (step.query, step.key, step.value))
+            bias = None if step.bias is None else step.bias[positions]
+            return replace(step, query=query, key=key, value=value, bias=bias)  # type: ignore[arg-type]
 
 
 def structure(program: Program) -> bytes:
@@ -272,7 +313,7 @@ def structure(program: Program) -> bytes:
     digest = hashlib.sha256(repr((program.values, program.inputs, program.conditions)).encode())
     for step in program.steps:
         kind = getattr(step, "op", getattr(step, "kind", ""))
-        digest.update(f"{type(step).__name__} {step.out} {kind}".encode())
+        digest.update(f"{type(step).__name__} {step.out} {kind} {getattr(step, 'heads', '')}".encode())
         for read in reads_of(step):
             digest.update(f"{read.value} {read.start} {read.width}".encode() + read.at.tobytes())
     for scan in program.scans:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from genfast.compiler import attention
 from genfast.compiler.builder import ImagesMixed, Unsupported, one_image
 from genfast.compiler.cells import Cells, Ids
 from genfast.compiler.contraction import matrix_product
@@ -18,6 +19,8 @@ from genfast.compiler.frontend import Tracer, handles
 def reduce(tracer: Tracer, kind: str, x: Cells, axes: Sequence[int], keepdim: bool, eps: float = 0.0) -> Cells:
     """Over some axes of the whole batch's cells. softmax and its like keep the shape."""
     (image,), join = one_image([x])
+    if attention.is_pair(tracer.builder, image.ids):
+        raise Unsupported(attention.NO_ATTENTION)
     axes = [a % x.ids.ndim for a in axes]
     batch = next(a for a in range(x.ids.ndim) if image.ids.shape[a] != x.ids.shape[a])
     if batch in axes:
@@ -89,6 +92,10 @@ def _variance(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any]
 @handles("_softmax", "_log_softmax", "_safe_softmax", "softmax", "log_softmax")
 def _softmax(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], outs: list[Tensor]) -> Ids:
     kind = "log_softmax" if "log" in func._schema.name else "softmax"
+    if kind == "softmax" and tracer.builder.pairs:
+        ids = attention.softmax(tracer.builder, tracer.cells(args[0]), args[1] % max(args[0].dim(), 1))
+        if ids is not None:
+            return ids
     return reduce(tracer, kind, tracer.cells(args[0]), [args[1]], True).ids
 
 

@@ -22,7 +22,7 @@ from genfast.compiler.fuse import fuse
 from genfast.compiler.pack import pack
 from genfast.compiler.parts import find_parts
 from genfast.compiler.plan import Kernel, Plan, kernel_reads, makers
-from genfast.compiler.program import Linear, Program, walk
+from genfast.compiler.program import Linear, Program, present, walk
 from genfast.compiler.share import share_products
 from genfast.compiler.slots import find_lives
 
@@ -131,8 +131,9 @@ def run_ticks(program: Program, kernels: Sequence[Kernel], slope: int) -> list[R
 
 
 def earliest(times: np.ndarray, at: np.ndarray, time: np.ndarray) -> None:
-    """times[at] becomes ``time`` where that is earlier; not for at = -1."""
-    np.minimum.at(times, at[at >= 0], time[at >= 0])
+    """times[at] becomes ``time`` where that is earlier; not for at = -1.  # at: [Q] or [Q, J]; time: [Q]"""
+    reader, place = present(at)
+    np.minimum.at(times, place, time[reader])
 
 
 def ready_ticks(

@@ -12,7 +12,7 @@ import numpy as np
 
 from genfast.compiler.footprint import needed
 from genfast.compiler.plan import Kernel, kernel_reads
-from genfast.compiler.program import Program
+from genfast.compiler.program import Program, present
 
 NEVER = -2
 
@@ -73,8 +73,8 @@ def find_lives(
         for store in kernel.stores:
             born[store.value] = np.where(used, 2 * tick + 1, NEVER)
         for read in kernel_reads(kernel):
-            at = read.at[used]
-            np.maximum.at(dies[read.value], at[at >= 0], 2 * tick[used][at >= 0] + 1)
+            reader, at = present(read.at[used])
+            np.maximum.at(dies[read.value], at, 2 * tick[used][reader] + 1)
     for c, d in enumerate(program.draws):
         np.maximum.at(dies[d.params.value], d.params.at, 2 * draw[c])
     return [Lives(*life) for life in zip(born, dies, strict=True)]

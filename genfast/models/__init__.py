@@ -10,6 +10,7 @@ from genfast.models.pixelcnn import PixelCNN, PixelCNNConfig
 from genfast.models.pixelcnn_pp import PixelCNNPP, PixelCNNPPConfig
 from genfast.models.pixelcnn_pp_weights import from_pixel_cnn_pp
 from genfast.models.pixelrnn import PixelRNN, PixelRNNConfig
+from genfast.models.pixelsnail import PixelSNAIL, PixelSNAILConfig
 from genfast.models.registry import MODELS, ModelEntry, build_model, config_from_dict, config_to_dict
 from genfast.models.vae import VAE, VAEConfig
 
@@ -38,6 +39,8 @@ __all__ = [
     "PixelCNNPPConfig",
     "PixelRNN",
     "PixelRNNConfig",
+    "PixelSNAIL",
+    "PixelSNAILConfig",
     "PriorPainter",
     "Reconstructor",
     "VAEConfig",

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 
 from genfast.errors import GenfastError
 from genfast.likelihoods import LogisticMixture
-from genfast.models.base import ImageConfig, ImageModel, check_int
-from genfast.nn import ShiftedConv2d, initialized_by_data
+from genfast.models.base import ImageConfig, check_int
+from genfast.models.gated_resnet import GatedResnet, shift_down, shift_right
+from genfast.models.mixture_model import MixtureModel
+from genfast.nn import ShiftedConv2d
 
-OUT_GAIN = 0.1  # what a resnet adds at first, in deviations of what goes through it
 Streams = tuple[Tensor, Tensor]  # vertical, horizontal
 
 
@@ -51,48 +52,6 @@ class PixelCNNPPConfig(ImageConfig):
             raise GenfastError("Set num_classes or condition_dim, not both: a model has one condition.")
 
 
-def concat_elu(x: Tensor) -> Tensor:
-    """ELU of x and of -x, side by side.  # [B, h, H, W] -> [B, 2h, H, W]"""
-    return F.elu(torch.cat([x, -x], 1))
-
-
-def shift_down(x: Tensor) -> Tensor:
-    """Each row in the place of the one below it, zeros in the first."""
-    return F.pad(x, (0, 0, 1, -1))
-
-
-def shift_right(x: Tensor) -> Tensor:
-    return F.pad(x, (1, -1))
-
-
-class GatedResnet(nn.Module):
-    """x + a * sigmoid(b), (a, b) = conv(concat_elu(conv(concat_elu(x)) + skip(concat_elu(aside))) + condition.
-
-    right: the horizontal stream's filters, 2x2, else the vertical stream's, 2x3. skip: feature maps of what comes from
-    aside, or 0. # [B, h, H, W]
-    """
-
-    def __init__(self, config: PixelCNNPPConfig, right: bool, skip: int) -> None:
-        super().__init__()
-        h, size = config.filters, (2, 2) if right else (2, 3)
-        condition = config.num_classes or config.condition_dim
-        self.conv_in = ShiftedConv2d(2 * h, h, size, right)
-        self.skip = ShiftedConv2d(2 * skip, h, (1, 1)) if skip else None
-        self.dropout = nn.Dropout(config.dropout)
-        self.conv_out = ShiftedConv2d(2 * h, 2 * h, size, right, gain=OUT_GAIN)
-        self.condition = nn.Linear(condition, 2 * h, bias=False) if condition else None
-
-    def forward(self, x: Tensor, aside: Tensor | None, condition: Tensor | None) -> Tensor:
-        inner = self.conv_in(concat_elu(x))
-        if self.skip is not None and aside is not None:
-            inner = inner + self.skip(concat_elu(aside))
-        gates = self.conv_out(self.dropout(concat_elu(inner)))
-        if self.condition is not None:
-            gates = gates + self.condition(condition)[:, :, None, None]
-        a, b = gates.chunk(2, 1)
-        return x + a * torch.sigmoid(b)
-
-
 class ResnetPair(nn.Module):
     """A gated resnet of each stream; the horizontal one also reads the vertical stream.
 
@@ -101,9 +60,9 @@ class ResnetPair(nn.Module):
 
     def __init__(self, config: PixelCNNPPConfig, up: bool) -> None:
         super().__init__()
-        h = config.filters
-        self.vertical = GatedResnet(config, right=False, skip=h if up else 0)
-        self.horizontal = GatedResnet(config, right=True, skip=2 * h if up else h)
+        h, condition = config.filters, config.num_classes or config.condition_dim or 0
+        self.vertical = GatedResnet(h, (2, 3), False, config.dropout, h if up else 0, condition)
+        self.horizontal = GatedResnet(h, (2, 2), True, config.dropout, 2 * h if up else h, condition)
 
     def forward(self, streams: Streams, condition: Tensor | None, kept: Streams | None = None) -> Streams:
         vertical = self.vertical(streams[0], None if kept is None else kept[0], condition)
@@ -123,7 +82,7 @@ class Resize(nn.Module):
         return self.vertical(streams[0], size), self.horizontal(streams[1], size)
 
 
-class PixelCNNPP(ImageModel):
+class PixelCNNPP(MixtureModel):
     """The PixelCNN++ of Salimans et al. 2017 (arXiv 1701.05517, section 2), conditional if the config says so.
 
     Images of levels [B, C, H, W], labels [B] or vectors [B, D] -> likelihood parameters [B, rows, K, C, H, W] (see
@@ -178,41 +137,6 @@ class PixelCNNPP(ImageModel):
                 streams = pair(streams, condition, kept.pop())
         out: Tensor = self.head(F.elu(streams[1]))
         return out
-
-    def outputs(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        """The network's own output, one mixture a pixel.  # [B, param_channels, H, W]
-
-        In the order of ``genfast.ops.logistic_mixture``. Takes and refuses what ``forward`` does.
-        """
-        x = self.scale(images)
-        return self.network(x, self.encode_condition(condition, x))
-
-    def forward(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Likelihood parameters of every sub-pixel given the earlier ones.  # [B, rows, K, C, H, W]
-
-        Float images are taken as already encoded, for which levels need not be whole. Raises GenfastError for images or
-        a condition that do not fit the model.
-        """
-        out = self.outputs(images, condition)
-        levels = (images + 1) * ((self.levels - 1) / 2) if images.is_floating_point() else images
-        return self.likelihood.unpack(out, levels)
-
-    def log_prob(self, images: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Log-probability of images of integer levels, in nats per image.  # [B]"""
-        nats = self.likelihood.log_prob_pixels(self.outputs(images, condition), images)
-        return nats.flatten(1).sum(1)
-
-    @torch.no_grad()
-    def initialize(self, images: Tensor, labels: Tensor | None = None) -> None:
-        """Gains and biases such that every convolution's output has mean 0 and variance 1 on these images (the last one
-        of a resnet OUT_GAIN), without dropout: Salimans & Kingma 2016 (arXiv 1602.07868), section 3."""
-        training = self.training
-        self.eval()
-        try:
-            with initialized_by_data(self):
-                self.outputs(images, labels)
-        finally:
-            self.train(training)
 
 
 PRESETS = {

@@ -5,7 +5,17 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from genfast.errors import GenfastError
-from genfast.models import autoencoder, classifier, gan, gated_pixelcnn, pixelcnn, pixelcnn_pp, pixelrnn, vae
+from genfast.models import (
+    autoencoder,
+    classifier,
+    gan,
+    gated_pixelcnn,
+    pixelcnn,
+    pixelcnn_pp,
+    pixelrnn,
+    pixelsnail,
+    vae,
+)
 from genfast.models.autoencoder import Autoencoder, AutoencoderConfig
 from genfast.models.base import ImageConfig, Model
 from genfast.models.classifier import Classifier, ClassifierConfig
@@ -14,6 +24,7 @@ from genfast.models.gated_pixelcnn import GatedPixelCNN, GatedPixelCNNConfig
 from genfast.models.pixelcnn import PixelCNN, PixelCNNConfig
 from genfast.models.pixelcnn_pp import PixelCNNPP, PixelCNNPPConfig
 from genfast.models.pixelrnn import PixelRNN, PixelRNNConfig
+from genfast.models.pixelsnail import PixelSNAIL, PixelSNAILConfig
 from genfast.models.vae import VAE, VAEConfig
 
 # Goes up when a config written before would make another model than it did.
@@ -33,6 +44,7 @@ MODELS: dict[str, ModelEntry] = {
     "pixelcnn": ModelEntry(PixelCNNConfig, PixelCNN, pixelcnn.PRESETS),
     "gated-pixelcnn": ModelEntry(GatedPixelCNNConfig, GatedPixelCNN, gated_pixelcnn.PRESETS),
     "pixelcnn-pp": ModelEntry(PixelCNNPPConfig, PixelCNNPP, pixelcnn_pp.PRESETS),
+    "pixelsnail": ModelEntry(PixelSNAILConfig, PixelSNAIL, pixelsnail.PRESETS),
     "pixelrnn": ModelEntry(PixelRNNConfig, PixelRNN, pixelrnn.PRESETS),
     "autoencoder": ModelEntry(AutoencoderConfig, Autoencoder, autoencoder.PRESETS),
     "vae": ModelEntry(VAEConfig, VAE, vae.PRESETS),

@@ -5,6 +5,7 @@ checked there.
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from genfast.compiler.evaluate import condition_table
 from genfast.compiler.plan import Argument, Kernel, Plan, Slice
-from genfast.compiler.program import Constant, Copy, Linear, Lookup, Program, Read, Reduce
+from genfast.compiler.program import Attend, Constant, Copy, Linear, Lookup, Program, Read, Reduce, present
 from genfast.errors import GenfastError
 from genfast.likelihoods import Drawn, Likelihood, LogisticMixture
 from genfast.sampling.request import Request
@@ -245,3 +246,22 @@ class KernelPacker:
             case Copy():
                 pieces = [self.argument(p) for p in head.pieces]
                 return {"kind": "copy", "width": width, "reads": pieces, "starts": integers(head.starts)}
+            case Attend():
+                return {"kind": "attend", "width": width, "reads": [self.argument(head.query)], **attention_spec(head)}
+
+
+def attention_spec(head: Attend) -> Spec:
+    """The keys and values of each query one after the other, those that are not there left out."""
+    query, _ = present(head.key.at)
+    there = head.key.at >= 0
+    bias = np.zeros(0)
+    if head.bias is not None:  # for each query [heads, keys]
+        bias = np.concatenate([b[:, t].reshape(-1) for b, t in zip(head.bias, there, strict=True)])
+    return {
+        "key": read_spec(replace(head.key, at=head.key.at[there])),
+        "value": read_spec(replace(head.value, at=head.value.at[there])),
+        "first": np.searchsorted(query, np.arange(len(there) + 1)).astype(np.int64),
+        "bias": floats(bias),
+        "heads": head.heads,
+        "scale": float(head.scale),
+    }

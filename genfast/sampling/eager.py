@@ -12,7 +12,8 @@ from torch import Tensor
 
 from genfast.compiler.evaluate import condition_table
 from genfast.compiler.plan import Argument, Kernel, Plan, Slice
-from genfast.compiler.program import Constant, Copy, Linear, Lookup, Read, Reduce
+from genfast.compiler.program import Attend, Constant, Copy, Linear, Lookup, Read, Reduce, one_for_all
+from genfast.kernels.attend.reference import attend
 from genfast.kernels.pointwise.reference import TORCH_OPS
 from genfast.kernels.reduce.reference import reduce
 from genfast.likelihoods import Likelihood
@@ -125,7 +126,7 @@ class EagerRun:
             part = slice(store.start, store.start + store.width)
             self.cache[store.value][slots[there], :, part] = registers[store.register][torch.from_numpy(there)]
 
-    def _head(self, head: Linear | Lookup | Reduce | Copy, q: np.ndarray) -> Tensor:
+    def _head(self, head: Linear | Lookup | Reduce | Copy | Attend, q: np.ndarray) -> Tensor:
         engine = self.engine
         match head:
             case Linear():
@@ -154,6 +155,17 @@ class EagerRun:
                         there = torch.from_numpy(piece.at[q] >= 0)
                         total[there, :, start : start + piece.width] = self._take(piece, q)[there]
                 return total
+            case Attend():
+                used = np.flatnonzero((head.key.at[q] >= 0).any(0))  # the others would only be masked
+                tables = [read.at[q][:, used] for read in (head.key, head.value)]
+                bias = None if head.bias is None else engine.on_device(head.bias, engine.dtype)
+                bias = None if bias is None else bias[torch.from_numpy(q).long()][..., torch.from_numpy(used)]
+                seen, terms = (torch.from_numpy(at >= 0).to(engine.device) for at in tables)
+                keys, terms_at = map(one_for_all, tables)
+                if keys is None or terms_at is None:
+                    keys, terms_at = tables
+                key, value = self._rows(head.key, keys), self._rows(head.value, terms_at)
+                return attend(self._take(head.query, q), key, value, seen, head.heads, head.scale, bias, terms)
 
     def _argument(self, arg: Argument, registers: Sequence[Tensor], q: np.ndarray) -> Tensor:
         if isinstance(arg, Slice):
@@ -162,11 +174,14 @@ class EagerRun:
 
     def _take(self, read: Read, q: np.ndarray) -> Tensor:
         """A read at positions q, zeros where there is nothing.  # [positions, B, width]"""
-        at = read.at[q]
+        return self._rows(read, read.at[q])
+
+    def _rows(self, read: Read, at: np.ndarray) -> Tensor:
+        """What is read at places of any shape, zeros where there is nothing.  # [*at.shape, B, width]"""
         slots = np.where(at >= 0, self.engine.plan.slots[read.value][at], 0)
         rows = self.cache[read.value][torch.from_numpy(slots).long(), :, read.start : read.start + read.width]
         if (at < 0).any():
-            rows = rows.masked_fill(torch.from_numpy(at < 0).to(rows.device)[:, None, None], 0)
+            rows = rows.masked_fill(torch.from_numpy(at < 0).to(rows.device)[..., None, None], 0)
         return rows
 
     def _constant(self, constant: Constant, q: np.ndarray) -> Tensor:

@@ -156,6 +156,8 @@ _PP_DIGITS = _GATED_DIGITS
 _PP_MNIST = replace(_MNIST, learning_rate=2e-3)
 _PP_SMALL = replace(_MNIST, max_steps=5000, learning_rate=3e-3)
 _PP_CIFAR = replace(_CIFAR, epochs=100, ema=0.9995)
+_SNAIL_DIGITS = replace(_GATED_DIGITS, learning_rate=2e-3)
+_SNAIL_SMALL = replace(_MNIST, max_steps=4000, learning_rate=3e-3)
 # Models with a code see a whole image at once: a step costs milliseconds, so they take larger batches and more epochs.
 _CODER_DIGITS = TrainConfig(epochs=100, batch_size=32, learning_rate=2e-3, warmup_steps=50, ema=0.998, eval_every=10)
 _CODER_MNIST = TrainConfig(epochs=15, batch_size=100, learning_rate=2e-3)
@@ -188,6 +190,10 @@ RECIPES: dict[tuple[str, str], TrainConfig] = {
     ("pixelcnn-pp", "small"): _PP_SMALL,
     ("pixelcnn-pp", "mnist"): _PP_MNIST,
     ("pixelcnn-pp", "cifar10"): _PP_CIFAR,
+    ("pixelsnail", "digits"): _SNAIL_DIGITS,
+    ("pixelsnail", "small"): _SNAIL_SMALL,
+    ("pixelsnail", "mnist"): _PP_MNIST,
+    ("pixelsnail", "cifar10"): _PP_CIFAR,
     ("pixelrnn", "digits"): _RNN_DIGITS,
     ("pixelrnn", "small-row"): _RNN_SMALL,
     ("pixelrnn", "small-diagonal"): _RNN_SMALL,

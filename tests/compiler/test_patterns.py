@@ -12,7 +12,12 @@ from genfast.compiler.causality import receptive_field
 from genfast.compiler.evaluate import evaluate
 from genfast.compiler.program import Program
 from genfast.sampling import compile_sampler, naive
-from tests.compiler import networks_inputs, networks_masks, networks_stacks  # noqa: F401  (they register themselves)
+from tests.compiler import (  # noqa: F401  (they register themselves)
+    networks_attention,
+    networks_inputs,
+    networks_masks,
+    networks_stacks,
+)
 from tests.compiler.pattern import PATTERNS, Pattern, Wrapped, influence, random_levels
 
 

@@ -35,7 +35,7 @@ class Spec:
 
 specs = st.builds(
     Spec,
-    st.sampled_from(["conv", "conv", "residual", "branches", "stride", "gate", "norm"]),
+    st.sampled_from(["conv", "conv", "residual", "branches", "stride", "gate", "norm", "attend"]),
     st.tuples(st.sampled_from([1, 3]), st.sampled_from([1, 3, 5])),
     st.integers(1, 2),
     st.sampled_from([1, 2]),
@@ -64,6 +64,7 @@ class Layer(nn.Module):
         self.down = nn.Conv2d(width, width, (2, 2), stride=2)
         self.up = nn.ConvTranspose2d(width, width, (2, 2), stride=2)
         self.norm, self.mix = nn.LayerNorm(width), nn.Linear(2 * width, width)
+        self.ask = nn.Linear(width, 3 * width)
 
     def forward(self, x: Tensor) -> Tensor:
         act, kind = ACTIVATIONS[self.spec.activation], self.spec.kind
@@ -76,6 +77,11 @@ class Layer(nn.Module):
             return torch.tanh(y) * torch.sigmoid(F.pad(x, (1, 0, 0, 0))[..., :-1])
         if kind == "norm":
             return self.norm(act(y).movedim(1, -1)).movedim(-1, 1)
+        if kind == "attend":
+            earlier = torch.ones(y[0, 0].numel(), y[0, 0].numel()).tril(-1).bool()
+            q, k, v = self.ask(y.flatten(2).mT).chunk(3, 2)
+            weights = (q @ k.mT).masked_fill(~earlier, -1e9).softmax(2) * earlier
+            return x + (weights @ v).mT.reshape(x.shape)
         if kind == "stride":
             height, width = x.shape[2:]
             coarse = act(self.down(F.pad(y, (1, width % 2, 1, height % 2))))  # rows and columns up to the block's first

@@ -16,6 +16,8 @@ from genfast.models import (
     PixelCNNPPConfig,
     PixelRNN,
     PixelRNNConfig,
+    PixelSNAIL,
+    PixelSNAILConfig,
 )
 
 
@@ -45,7 +47,7 @@ def expected(model: ImageModel) -> Tensor:
     config = model.config
     if isinstance(config, PixelRNNConfig):
         return expected_of_rnn(config)
-    if isinstance(config, PixelCNNPPConfig):
+    if isinstance(config, PixelCNNPPConfig | PixelSNAILConfig):
         return everything_earlier(config)
     assert isinstance(config, PixelCNNConfig | GatedPixelCNNConfig)
     moves = config.blocks if isinstance(config, PixelCNNConfig) else config.layers - 1
@@ -68,7 +70,7 @@ def expected(model: ImageModel) -> Tensor:
     return table
 
 
-def everything_earlier(config: PixelRNNConfig | PixelCNNPPConfig) -> Tensor:
+def everything_earlier(config: PixelRNNConfig | PixelCNNPPConfig | PixelSNAILConfig) -> Tensor:
     channels, height, width = config.image_shape
     n = math.prod(config.image_shape)
     order = torch.arange(n).reshape(height, width, channels).permute(2, 0, 1)  # row, column, then colour
@@ -245,6 +247,17 @@ def test_a_leak_of_pixelcnn_pp_is_seen():
     model.larger[0].horizontal.right = False
     seen = dependencies(model, tries=3)
     assert bool((seen & ~expected(model)).any())
+
+
+@pytest.mark.parametrize("shape", [(1, 6, 7), (3, 4, 5), (1, 7, 1), (3, 1, 5), (1, 1, 1), (3, 1, 1)])
+@pytest.mark.parametrize("more", [{}, {"heads": 2, "num_classes": 3}], ids=str)
+def test_pixelsnail(shape, more):
+    """Every earlier sub-pixel, by one block: attention reaches all of the image."""
+    torch.manual_seed(0)
+    sizes = {"filters": 8, "blocks": 1, "resnets": 1, "key_channels": 4, "value_channels": 6, "components": 2}
+    model = PixelSNAIL(PixelSNAILConfig(shape, 256, **sizes, dropout=0.0, **more))
+    condition = torch.tensor([2]) if more else None
+    assert torch.equal(dependencies(model, condition, tries=3), expected(model))
 
 
 def test_a_leak_is_seen():

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 
 from genfast.errors import GenfastError
 from genfast.models import PixelCNNPP, PixelCNNPPConfig
-from genfast.models.pixelcnn_pp import OUT_GAIN, PRESETS, concat_elu, shift_down, shift_right
+from genfast.models.gated_resnet import OUT_GAIN, concat_elu, shift_down, shift_right
+from genfast.models.pixelcnn_pp import PRESETS
 from genfast.nn import ShiftedConv2d
 
 

@@ -83,8 +83,8 @@ def test_every_field_is_explained(name):
 
 def test_unknown_model():
     with pytest.raises(GenfastError) as error:
-        config_from_dict("pixelsnail", {})
-    assert str(error.value) == f"There is no model 'pixelsnail'; choose one of {', '.join(MODELS)}."
+        config_from_dict("pixelsnake", {})
+    assert str(error.value) == f"There is no model 'pixelsnake'; choose one of {', '.join(MODELS)}."
     assert {"pixelcnn", "vae", "autoencoder", "classifier"} <= set(MODELS)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from genfast.compiler.program import (
+    Attend,
     Constant,
     Copy,
     Draw,
@@ -69,10 +70,30 @@ class Maker:
         return out
 
 
+def attention(m: Maker, h: int, wide: int, before: list[tuple[int, int]]) -> list[int]:
+    """Two values made by attention: one of two heads with a bias, terms that are missing and a place where nothing is
+    asked; and a plain one."""
+    window = np.stack([m.shifted(*d) for d in before], 1)  # near enough for a wavefront; the first pixel sees nothing
+    asked = m.shifted(0, 0)
+    asked[m.pixels // 2] = -1
+    terms = np.where(m.rng.random(window.shape) < 0.2, -1, window).astype(np.int32)
+    bias = m.rng.standard_normal((m.pixels, 2, len(before)))
+    query, key, value = m.read(h, 2, 10, asked), m.read(wide, 1, 10, window), m.read(h, 3, 6, terms)
+    attended = m.step(Attend, 6, query, key, value, 2, 0.7, bias)
+    plain = m.step(Attend, 5, m.read(attended), m.read(wide, 20, 6, window), m.read(wide, 0, 5, window), 1, 1.0)
+    return [attended, plain]
+
+
 def every_kind(
-    seed: int, image_shape: tuple[int, int, int], levels: int, likelihood: str = "categorical", hidden: int = 19
+    seed: int,
+    image_shape: tuple[int, int, int],
+    levels: int,
+    likelihood: str = "categorical",
+    hidden: int = 19,
+    attends: bool = True,
 ) -> Program:
-    """A causal program with every kind of step, odd widths, taps that are not there and biases that differ."""
+    """A causal program with every kind of step, odd widths, taps that are not there and biases that differ. attends:
+    not every engine knows attention."""
     m = Maker(seed, image_shape)
     channels = image_shape[0]
     inputs = [m.value(1) for _ in range(channels)]
@@ -101,6 +122,7 @@ def every_kind(
     low = m.step(Reduce, 1, "min", (m.read(wide),))
     total = m.step(Reduce, 1, "sum", (m.read(wide),))
     bounded = m.pointwise("where", m.read(m.pointwise("gt", m.read(wide), m.read(total))), m.read(top), m.read(low))
+    attended = attention(m, h, wide, before) if attends else []
     above, elsewhere = m.shifted(-1, 0), np.where(m.shifted(-1, 0) < 0, m.shifted(0, 0), -1).astype(np.int32)
     pieces = (m.constant(4, 3), m.read(soft), m.read(logs, 2, 4), m.read(bounded, 5, 9))
     pieces = (*pieces, m.read(h, at=above), m.read(h, at=elsewhere))
@@ -110,7 +132,8 @@ def every_kind(
     draws = []
     for c in range(channels):
         own = [m.read(scaled[i]) for i in range(c)]
-        squashed = m.pointwise("softplus", m.read(m.linear([m.read(joined), *own], 24)))
+        seen = [m.read(joined), *map(m.read, attended)]
+        squashed = m.pointwise("softplus", m.read(m.linear([*seen, *own], 24)))
         draws.append(Draw(m.read(m.linear([m.read(squashed), m.read(joined, 1, 17)], width))))
     return Program(
         image_shape, levels, likelihood, tuple(m.values), tuple(inputs), (condition,), tuple(m.steps), tuple(draws)

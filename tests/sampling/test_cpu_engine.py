@@ -20,7 +20,7 @@ import torch
 
 from genfast.compiler.evaluate import evaluate
 from genfast.compiler.plan import Plan
-from genfast.compiler.program import Linear, Program
+from genfast.compiler.program import Attend, Linear, Program
 from genfast.compiler.schedule import schedule, smallest_slope
 from genfast.errors import GenfastError
 from genfast.likelihoods.draw import draw_levels
@@ -192,6 +192,9 @@ def test_cache_bytes_and_profile() -> None:
     engine = CpuEngine(plan, 2)
     numbers = sum(count * v.channels for count, v in zip(plan.slot_count, plan.values, strict=True))
     padding = 2 * 64 * len(plan.values)  # each value of each team on cache lines of its own
+    heads = [k.head for k in plan.kernels if isinstance(k.head, Attend)]
+    attended = {read.value for head in heads for read in (head.key, head.value)}
+    padding += 2 * 128 * sum(plan.slot_count[v] for v in attended)  # and each slot, an odd number of them
     assert 4 * 10 * numbers <= engine.cache_bytes(10) <= 4 * 10 * numbers + padding
     run = engine.start(request(program, 4), profile=True)
     run.until_row(4)
@@ -258,7 +261,8 @@ def kernel_of(spec: dict[str, Any], kind: str) -> int:
 def bad_specifications() -> list[tuple[str, dict[str, Any]]]:
     spec = specification(schedule(CASES[2]))
     linear, copying = kernel_of(spec, "linear"), kernel_of(spec, "copy")
-    lookup, reduce = kernel_of(spec, "lookup"), kernel_of(spec, "reduce")
+    lookup, reduce, attend = kernel_of(spec, "lookup"), kernel_of(spec, "reduce"), kernel_of(spec, "attend")
+    lists = spec["kernels"][attend]["head"]
     gated = next(i for i, k in enumerate(spec["kernels"]) if len(k["body"]) > 2)
     integers = lambda *numbers: np.array(numbers, np.int32)  # noqa: E731
     edits: list[tuple[tuple[Any, ...], Any]] = [
@@ -350,6 +354,26 @@ def bad_specifications() -> list[tuple[str, dict[str, Any]]]:
         (("kernels", reduce, "head", "reduce"), "mean"),
         (("kernels", reduce, "head", "width"), 3),
         (("kernels", reduce, "head", "reads"), []),
+        (("kernels", attend, "head", "reads"), []),
+        (("kernels", attend, "head", "width"), 7),
+        (("kernels", attend, "head", "heads"), 0),
+        (("kernels", attend, "head", "heads"), 3),
+        (("kernels", attend, "head", "heads"), 2**40),
+        (("kernels", attend, "head", "scale"), "one"),
+        (("kernels", attend, "head", "key"), KeyError),
+        (("kernels", attend, "head", "key", "value"), 1000),
+        (("kernels", attend, "head", "key", "start"), 2**31 - 1),
+        (("kernels", attend, "head", "key", "width"), 2**31 - 1),
+        (("kernels", attend, "head", "key", "at"), lists["key"]["at"] - 1),
+        (("kernels", attend, "head", "key", "at"), lists["key"]["at"][1:].copy()),
+        (("kernels", attend, "head", "key", "at"), lists["key"]["at"] + 1000),
+        (("kernels", attend, "head", "value", "at"), lists["value"]["at"] - 1),
+        (("kernels", attend, "head", "value", "at"), lists["value"]["at"] + 1000),
+        (("kernels", attend, "head", "first"), lists["first"][1:].copy()),
+        (("kernels", attend, "head", "first"), lists["first"][::-1].copy()),
+        (("kernels", attend, "head", "first"), lists["first"] + 1),
+        (("kernels", attend, "head", "first"), lists["first"] * 2**40),
+        (("kernels", attend, "head", "bias"), lists["bias"][1:].copy()),
         (("kernels", gated, "body", 0, "op"), "system"),
         (("kernels", gated, "body", 0, "args"), []),
         (("kernels", gated, "body", 0, "width"), 0),
@@ -389,6 +413,8 @@ def test_random_damage_to_the_tables_never_crashes() -> None:
         for k in broken["kernels"]:
             tables += [k["order"], k["part"], k["stores"]]
             tables += [*(r["at"] for r in k["reads"]), *(c["which"] for c in k["constants"])]
+            if k["head"]["kind"] == "attend":
+                tables += [k["head"]["key"]["at"], k["head"]["value"]["at"], k["head"]["first"]]
         table = tables[rng.integers(len(tables))].reshape(-1)
         if len(table):
             table[rng.integers(len(table))] += rng.choice([-1, 1, 7, -1000, 2**30])
@@ -533,6 +559,7 @@ def test_every_narrower_instruction_set(isa: str) -> None:
     tests = Path(__file__).parents[1]
     files = [
         "kernels/test_pointwise.py",
+        "kernels/test_attend.py",
         "kernels/test_categorical.py",
         "kernels/test_bfloat16_product.py",
         "kernels/test_logistic_mixture_draw.py",

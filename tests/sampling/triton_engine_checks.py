@@ -148,7 +148,7 @@ def check_family(name: str) -> None:
 
 def check_program(shape: tuple[int, int, int], levels: int, likelihood: str, seed: int) -> None:
     """Every kind of step, against evaluation in float64; known pixels; replay to the bit."""
-    program = every_kind(seed, shape, levels, likelihood)
+    program = every_kind(seed, shape, levels, likelihood, attends=False)
     plan, made = schedule(program), make_likelihood(likelihood, shape[0], levels)
     given = (torch.from_numpy(np.random.default_rng(0).standard_normal((9, 3))).float(),)
     engine = TritonEngine(plan, made, CPU)
@@ -351,7 +351,7 @@ def check_refusals() -> None:
         genfast.compile_sampler(TinyModel((1, 2, 2), 3).double(), "triton")
     with pytest.raises(NotSupported, match="eager engine has no tf32: use engine='triton'"):
         genfast.compile_sampler(TinyModel((1, 2, 2), 3), "eager", precision="tf32")
-    program = every_kind(0, (1, 2, 2), 3)
+    program = every_kind(0, (1, 2, 2), 3, attends=False)
     plan = schedule(program)
 
     class Attend:

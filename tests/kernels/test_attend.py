@@ -1,0 +1,119 @@
+"""kernels/attend in the instruction set in use, against float64.
+
+``test_cpu_engine.py`` runs this file once more under every narrower instruction set.
+"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from genfast.kernels.attend.reference import attend as reference
+
+_C = pytest.importorskip("genfast._C")
+
+# images, slots, keys that are seen, heads, depth, width
+SIZES = [
+    (1, 1, 1, 1, 1, 1), (3, 9, 5, 1, 16, 128), (2, 40, 33, 2, 5, 3), (5, 20, 16, 4, 8, 16), (1, 70, 65, 1, 17, 33),
+    (4, 33, 32, 3, 32, 150), (2, 7, 0, 2, 4, 4), (33, 12, 12, 1, 3, 20),
+]  # fmt: skip
+
+
+def case(images: int, slots: int, count: int, heads: int, depth: int, width: int) -> dict[str, Any]:
+    """Every other case has biases, and values that are not there."""
+    rng = np.random.default_rng(images + slots)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape).astype(np.float32)
+
+    seen = rng.permutation(slots)[:count].astype(np.int32)
+    terms = rng.permutation(slots)[:count].astype(np.int32)
+    bias = None
+    if slots % 2:
+        terms[rng.random(count) < 0.3] = -1
+        bias = normal(heads, count)
+    return {
+        "query": normal(images, heads * depth),
+        "key": normal(slots, images, heads * depth),
+        "value": normal(slots, images, heads * width),
+        "key_at": seen,
+        "value_at": terms,
+        "bias": bias,
+        "heads": heads,
+        "scale": 1.3,
+    }
+
+
+def expected(c: dict[str, Any], dtype: torch.dtype) -> np.ndarray:
+    query, key, value = (torch.from_numpy(c[name]).to(dtype) for name in ("query", "key", "value"))
+    terms = torch.from_numpy(c["value_at"]).long()
+    rows = value[terms.clamp(min=0)].masked_fill((terms < 0)[:, None, None], 0)
+    seen = torch.ones(1, len(terms), dtype=torch.bool)
+    bias = None if c["bias"] is None else torch.from_numpy(c["bias"])[None].to(dtype)
+    keys = key[torch.from_numpy(c["key_at"]).long()]
+    return reference(query[None], keys[None], rows[None], seen, c["heads"], c["scale"], bias)[0].numpy()
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_against_float64(size: tuple[int, ...]) -> None:
+    """Also where the scratch memory holds the weights of one image, or of all."""
+    c = case(*size)
+    exact, plain = expected(c, torch.float64), expected(c, torch.float32)
+    budget = 4 * np.abs(plain - exact).max() + 1e-6 * max(1.0, np.abs(exact).max())
+    for at_a_time in (1, 2, 100):
+        got = _C.attend(**c, images_at_a_time=at_a_time)
+        assert got.shape == exact.shape
+        assert np.abs(got - exact).max() <= budget
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_an_image_is_the_same_alone(size: tuple[int, ...]) -> None:
+    """To the bit: whatever other images there are, and wherever its keys and values lie."""
+    c = case(*size)
+    whole = _C.attend(**c, images_at_a_time=3)
+    for m in range(size[0]):
+        one = {name: np.ascontiguousarray(c[name][..., m : m + 1, :]) for name in ("query", "key", "value")}
+        assert _C.attend(**{**c, **one}).tobytes() == whole[m].tobytes()
+    moved = {"key": c["key"][::-1].copy(), "value": c["value"][::-1].copy(), "key_at": size[1] - 1 - c["key_at"]}
+    moved["value_at"] = np.where(c["value_at"] < 0, -1, size[1] - 1 - c["value_at"]).astype(np.int32)
+    assert _C.attend(**{**c, **moved}).tobytes() == whole.tobytes()
+
+
+def test_only_what_is_seen_is_read() -> None:
+    """Slots that nothing sees may hold anything; one that is seen is never lost."""
+    c = case(3, 21, 9, 2, 6, 7)
+    whole = _C.attend(**c)
+    others = np.setdiff1d(np.arange(21), c["key_at"])
+    c["key"][others] = np.nan
+    c["value"][np.setdiff1d(np.arange(21), c["value_at"])] = np.nan
+    assert _C.attend(**c).tobytes() == whole.tobytes()
+    for name in ("key", "value"):
+        broken = c[name].copy()
+        at = c[f"{name}_at"]
+        broken[at[at >= 0][4], 1, 0] = np.nan  # of image 1, in head 0
+        got = _C.attend(**{**c, name: broken})
+        assert np.isnan(got[1, :7] if name == "key" else got[1, :1]).all()
+        assert np.isfinite(got[[0, 2]]).all()
+        assert np.isfinite(got[1, 7:]).all()
+
+
+def test_large_scores() -> None:
+    """The largest is subtracted first: exp of it would be infinite."""
+    c = case(2, 12, 12, 1, 4, 5)
+    c["scale"] = 1e4
+    got = _C.attend(**c)
+    assert np.isfinite(got).all()
+    np.testing.assert_allclose(got, expected(c, torch.float64), rtol=1e-5, atol=1e-6)
+
+
+def test_wrong_calls_are_refused() -> None:
+    good = case(2, 5, 4, 2, 4, 6)
+    for change in (
+        {"heads": 3}, {"heads": 0}, {"key_at": good["key_at"] + 9}, {"key_at": good["key_at"] * 0 - 1},
+        {"value_at": good["value_at"] + 9}, {"value_at": good["value_at"][1:].copy()}, {"images_at_a_time": 0},
+        {"query": good["query"].astype(np.float64)}, {"bias": np.zeros((2, 3), np.float32)},
+        {"key": good["key"][:, 1:].copy()},
+    ):  # fmt: skip
+        with pytest.raises(ValueError, match=r"\.$"):
+            _C.attend(**{**good, **change})
