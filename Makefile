@@ -36,10 +36,7 @@ types: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/python benchmarks/masked_conv2d.py
-	$(BIN)/python benchmarks/lstm.py
-	$(BIN)/python benchmarks/logistic_mixture.py
-	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/genfast bench
 
 # For a machine with a GPU, in the environment that has its torch (PYTHON=...; nothing is downloaded): builds the extension with its
 # CUDA kernels, then runs the whole suite, in which nothing may be skipped for want of a GPU.
