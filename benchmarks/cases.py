@@ -71,6 +71,16 @@ class Case:
         return f"{self.suite}: {self.title}"
 
 
+def backends(options: Options) -> tuple[str, ...]:
+    """Whose kernels are timed: on a CPU ours are what "auto" takes, on a GPU there are two kinds."""
+    return ("auto",) if options.device == "cpu" else ("cuda", "triton")
+
+
+def suffix(backend: str) -> str:
+    """Of a title."""
+    return "" if backend == "auto" else f", {backend}"
+
+
 def suite_module(suite: str) -> ModuleType:
     return importlib.import_module(suite)
 

@@ -10,11 +10,12 @@ exponentials (kernels/logistic_mixture/work.py) at the rate of torch.exp in cach
 computes them again instead of keeping them. Both are measured in the same run.
 """
 
+from functools import partial
 from itertools import product
 
 import torch
 import torch.nn.functional as F
-from cases import FORMATS, Case, Options, Prepared, compiled
+from cases import FORMATS, Case, Options, Prepared, backends, compiled, suffix
 from gradients import FORWARD, PARTS, STEP, check_steps, forward_and_step
 from rates import bandwidth, exponentials, known
 from torch import Tensor
@@ -87,19 +88,17 @@ def ceilings(options: Options) -> dict[str, float]:
 
 def cases(options: Options) -> list[Case]:
     found = []
-    for (title, *sizes), layout in product(SIZES, FORMATS):
+    for (title, *sizes), layout, backend in product(SIZES, FORMATS, backends(options)):
         facts = {"case": title, "batch": sizes[0], "layout": layout}
-
-        def make(sizes: tuple = tuple(sizes), layout: str = layout, title: str = title) -> Prepared:
-            # Compiling takes half a minute or so: a quick run has one of them.
-            return prepare(sizes, layout, options, options.compiled and not (options.quick and title != SIZES[0][0]))
-
-        name = f"{title}, batch {sizes[0]}, {layout}"
+        # Compiling takes half a minute or so: a quick run has one of them.
+        compile_too = options.compiled and not (options.quick and title != SIZES[0][0])
+        make = partial(prepare, tuple(sizes), layout, backend, options, compile_too)
+        name = f"{title}, batch {sizes[0]}, {layout}{suffix(backend)}"
         found.append(Case("logistic_mixture", name, facts, PARTS, make, quick=layout == "channels_last"))
     return found
 
 
-def prepare(sizes: tuple, layout: str, options: Options, compile_too: bool) -> Prepared:
+def prepare(sizes: tuple, layout: str, backend: str, options: Options, compile_too: bool) -> Prepared:
     params, images, grad = (t.to(options.device) for t in make_inputs(*sizes))
     components = sizes[3]
     params = params.contiguous(memory_format=FORMATS[layout]).requires_grad_()
@@ -113,7 +112,7 @@ def prepare(sizes: tuple, layout: str, options: Options, compile_too: bool) -> P
         rivals |= {COMPILED: fast} if fast else {}
         left_out |= {} if fast else {COMPILED: why}
     parts = forward_and_step(
-        (lambda p: ops.logistic_mixture(p, images, components), [params], grad),
+        (lambda p: ops.logistic_mixture(p, images, components, backend=backend), [params], grad),
         {name: (function, [params], grad) for name, function in rivals.items()},
         floor(params, images, components, options.device),
         left_out,

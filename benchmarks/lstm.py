@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from cases import Case, Options, Prepared
+from cases import Case, Options, Prepared, backends, suffix
 from gradients import FORWARD, PARTS, STEP, check_steps, forward_and_step, without_gradients
 from gradients import step as step_of
 from torch import Tensor, nn
@@ -136,21 +136,20 @@ def compiles(name: str, hidden: int, side: int, limit: float) -> bool:
 
 def cases(options: Options) -> list[Case]:
     found = []
-    for name, (hidden, side) in product(OPERATORS, SIZES):
+    for name, (hidden, side), backend in product(OPERATORS, SIZES, backends(options)):
         facts = {"operator": f"{name}_lstm", "hidden": hidden, "side": side, "batch": BATCH}
-        title = f"{name}_lstm, h = {hidden}, {side}x{side}, batch {BATCH}"
-        make = partial(prepare, name, hidden, side, options)
+        title = f"{name}_lstm, h = {hidden}, {side}x{side}, batch {BATCH}{suffix(backend)}"
+        make = partial(prepare, name, hidden, side, backend, options)
         found.append(Case("lstm", title, facts, PARTS, make, quick=hidden == 64))
-    for hidden, side in SIZES:
+    for (hidden, side), backend in product(SIZES, backends(options)):
         facts = {"operator": "row_lstm, one tap", "hidden": hidden, "side": side, "batch": BATCH}
-        title = f"row_lstm with one tap, h = {hidden}, {side}x{side}, batch {BATCH}"
-        found.append(
-            Case("lstm", title, facts, PARTS, partial(prepare_torch, hidden, side, options), quick=hidden == 64)
-        )
+        title = f"row_lstm with one tap, h = {hidden}, {side}x{side}, batch {BATCH}{suffix(backend)}"
+        make = partial(prepare_torch, hidden, side, backend, options)
+        found.append(Case("lstm", title, facts, PARTS, make, quick=hidden == 64))
     return found
 
 
-def prepare(name: str, hidden: int, side: int, options: Options) -> Prepared:
+def prepare(name: str, hidden: int, side: int, backend: str, options: Options) -> Prepared:
     operator, loop, step, taps = OPERATORS[name]
     inputs, grad = make_inputs(name, hidden, side)
     inputs, grad = [t.detach().to(options.device).requires_grad_() for t in inputs], grad.to(options.device)
@@ -167,7 +166,7 @@ def prepare(name: str, hidden: int, side: int, options: Options) -> Prepared:
     a = torch.randn(BATCH * side * side, hidden * taps, device=options.device)
     b = torch.randn(hidden * taps, 4 * hidden, device=options.device)
     parts = forward_and_step(
-        (operator, ours, grad.contiguous(memory_format=LAST)),
+        (partial(operator, backend=backend), ours, grad.contiguous(memory_format=LAST)),
         {key: (function, inputs, grad) for key, function in loops.items()},
         {FORWARD: lambda: a @ b, STEP: lambda: [a @ b for _ in range(3)]},
         left_out,
@@ -175,7 +174,7 @@ def prepare(name: str, hidden: int, side: int, options: Options) -> Prepared:
     return Prepared(parts, lambda: check_steps(parts, 1e-3, 1e-4))
 
 
-def prepare_torch(hidden: int, side: int, options: Options) -> Prepared:
+def prepare_torch(hidden: int, side: int, backend: str, options: Options) -> Prepared:
     """nn.LSTM over [H, B * W, h], and the same numbers as a map [B, h, H, W]."""
     lstm = nn.LSTM(hidden, hidden).to(options.device)
     columns = torch.randn(side, BATCH * side, hidden, device=options.device)
@@ -197,7 +196,7 @@ def prepare_torch(hidden: int, side: int, options: Options) -> Prepared:
 
     def ours(x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
         gates = F.conv2d(x, w_ih[:, :, None, None], b_ih + b_hh)
-        return ops.row_lstm(gates, w_hh[:, :, None], nothing, nothing)
+        return ops.row_lstm(gates, w_hh[:, :, None], nothing, nothing, backend=backend)
 
     a, b = columns.flatten(0, 1), torch.randn(hidden, 4 * hidden, device=options.device)
     parts = forward_and_step(

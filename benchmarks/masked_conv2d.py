@@ -5,11 +5,12 @@ three times that for forward + backward. A mask B filter of k x k keeps T = (k *
 k^2 / T (1.80, 1.92, 1.96 for 3, 5, 7) if both ran at one rate. Both layouts are measured, each against its like.
 """
 
+from functools import partial
 from itertools import product
 
 import torch
 import torch.nn.functional as F
-from cases import FORMATS, Case, Options, Prepared, compiled
+from cases import FORMATS, Case, Options, Prepared, backends, compiled, suffix
 from gradients import FORWARD, PARTS, STEP, check_steps, forward_and_step
 from rates import known, peak
 from torch import Tensor
@@ -27,10 +28,11 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
 
 def cases(options: Options) -> list[Case]:
     found = []
-    for layout, k, channels, side, batch in product(FORMATS, (3, 5, 7), (64, 128), (28, 32), (16, 64)):
+    sizes = product(FORMATS, (3, 5, 7), (64, 128), (28, 32), (16, 64), backends(options))
+    for layout, k, channels, side, batch, backend in sizes:
         facts = {"layout": layout, "kernel": k, "channels": channels, "side": side, "batch": batch}
         facts["flops"] = work(batch * side * side, channels, channels, (k, k), "B").flops
-        title = f"{k}x{k}, {channels} channels, {side}x{side}, batch {batch}, {layout}"
+        title = f"{k}x{k}, {channels} channels, {side}x{side}, batch {batch}, {layout}{suffix(backend)}"
         smallest = (channels, side, batch) == (64, 28, 16)
         found.append(
             Case(
@@ -38,7 +40,7 @@ def cases(options: Options) -> list[Case]:
                 title,
                 facts,
                 PARTS,
-                lambda facts=facts, small=smallest: prepare(facts, options, small),  # type: ignore[misc]
+                partial(prepare, facts, backend, options, smallest),
                 quick=smallest and (layout == "channels_last" or k == 3),
             )
         )
@@ -49,7 +51,7 @@ def ceilings(options: Options) -> dict[str, float]:
     return known(options.device, peak_gflops=("peak", 1e9, 0))
 
 
-def prepare(facts: dict, options: Options, compile_too: bool) -> Prepared:
+def prepare(facts: dict, backend: str, options: Options, compile_too: bool) -> Prepared:
     """compile_too: only for the smallest of each kind, since there is nothing in it that compiling could fuse."""
     k, channels, side, batch = (facts[name] for name in ("kernel", "channels", "side", "batch"))
     device, layout = options.device, FORMATS[facts["layout"]]
@@ -65,7 +67,7 @@ def prepare(facts: dict, options: Options, compile_too: bool) -> Prepared:
         left_out |= {} if fast else {COMPILED: why}
     seconds = facts["flops"] / peak(device)
     parts = forward_and_step(
-        (ops.masked_conv2d, inputs, grad),
+        (partial(ops.masked_conv2d, backend=backend), inputs, grad),
         {name: (function, [*inputs, mask], grad) for name, function in rivals.items()},
         {FORWARD: seconds, STEP: 3 * seconds},
         left_out,

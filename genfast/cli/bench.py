@@ -123,4 +123,4 @@ def compared(flags: BenchFlags) -> int:
 
 def scaled(flags: BenchFlags) -> int:
     scaling = importlib.import_module("scaling")
-    return int(scaling.run(flags.out, flags.quick, flags.threads))
+    return int(scaling.run(flags.out, flags.quick, flags.threads, flags.cpu_time))
