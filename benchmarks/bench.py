@@ -40,7 +40,6 @@ def bench(case: Case, part: str, benchmark: Any, request: Any) -> None:
     benchmark._timer = clock  # what @pytest.mark.benchmark(timer=...) would set, were it known before the options
     timing = prepared(case).parts[part]
     found = in_turns(benchmark, timing, options, clock)
-    ours = found["ours"]
     benchmark.group = case.name
     benchmark.extra_info |= {
         "suite": case.suite,
@@ -48,7 +47,7 @@ def bench(case: Case, part: str, benchmark: Any, request: Any) -> None:
         "part": part,
         "facts": case.facts,
         "left_out": dict(timing.left_out),
-        "more": prepared(case).more(part, ours),
+        "more": prepared(case).more(part, found),
         "ceilings": getattr(suite_module(case.suite), "ceilings", lambda options: {})(options),
         **found,
     }

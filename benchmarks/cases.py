@@ -48,11 +48,11 @@ class Timing:
 @dataclass(frozen=True)
 class Prepared:
     """Inputs exist, what needs compiling is compiled. check: raises AssertionError unless all give the same answer.
-    more: what else to write into the results once a part is timed, from its name and our seconds a call."""
+    more: what else to write into the results, from a part's name and what bench.in_turns found."""
 
     parts: Mapping[str, Timing]
     check: Callable[[], None]
-    more: Callable[[str, float], dict[str, Any]] = lambda part, seconds: {}
+    more: Callable[[str, dict[str, Any]], dict[str, Any]] = lambda part, found: {}
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """Timing that can be trusted on a noisy machine: functions in turns in one process, and the ratio of each turn.
 
 An absolute time from a shared machine means little; what was running beside it slowed all functions of a turn alike,
-so the ratio holds.
+so the ratio holds. Where much else runs, time.process_time on one thread still tells which needs less of a processor.
 """
 
 import json
@@ -9,7 +9,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,15 +58,6 @@ def take_turns(
     return times
 
 
-def compare(
-    ours: Callable[[], Any], theirs: Callable[[], Any], turns: int = 7, clock: Clock = time.perf_counter
-) -> Ratio:
-    """On a machine that is busy with other work, time.process_time on one thread still tells which needs less of a
-    processor."""
-    times = take_turns({"ours": ours, "theirs": theirs}, turns, clock)
-    return ratio_of(times["ours"], times["theirs"])
-
-
 def calls_a_turn(function: Callable[[], Any], clock: Clock = time.perf_counter) -> int:
     """How many calls to time as one."""
     return max(1, math.ceil(LONG_ENOUGH / max(timed(function, clock), 1e-7)))
@@ -86,7 +77,3 @@ def save(name: str, rows: list[dict[str, Any]], **more: Any) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"machine": machine(), **more, "rows": rows}, indent=1) + "\n")
     return path
-
-
-def as_row(prefix: str, ratio: Ratio) -> dict[str, float]:
-    return {f"{prefix}_{key}": round(value, 6) for key, value in asdict(ratio).items()}

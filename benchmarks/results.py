@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from cases import SUITES, Options, cases_of
+from cases import SUITES, Options, cases_of, suite_module
 from harness import RESULTS
 
 
@@ -46,7 +46,8 @@ def take_over(folders: list[Path]) -> list[Path]:
             continue
         rows = [row_of([entry for entry in entries if entry["title"] == title]) for title in titles]
         more = {"compile_limit": runs[0]["settings"]["compile_limit"], **entries[-1]["ceilings"]}
+        arrange = getattr(suite_module(suite), "arrange", lambda rows: {"rows": rows})
         path = RESULTS / f"{suite}.json"
-        path.write_text(json.dumps({"machine": runs[0]["machine"], **more, "rows": rows}, indent=1) + "\n")
+        path.write_text(json.dumps({"machine": runs[0]["machine"], **more, **arrange(rows)}, indent=1) + "\n")
         written.append(path)
     return written

@@ -132,6 +132,13 @@ def ceilings(options: Options) -> dict[str, float]:
     return known("cpu", peak_gflops=("peak", 1e9, 0))
 
 
+def arrange(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The results: the whole images are no row of the table."""
+    whole = [row for row in rows if row["model"] == WHOLE]
+    loop = {"loop_over_sampling": round(whole[0]["ratio_median"], 1), "images": whole[0]["batch"]}
+    return {"whole_loop": loop, "rows": [row for row in rows if row["model"] != WHOLE]}
+
+
 @lru_cache(maxsize=1)
 def samplers(title: str) -> tuple[genfast.sampling.Sampler, genfast.sampling.Sampler | None, float]:
     """Kept for the other batches: of float32, of bfloat16 where the machine has it, and the seconds to compile one."""
@@ -158,14 +165,18 @@ def prepare(title: str, batch: int) -> Prepared:
     def draw() -> Any:
         return sampler.sample(batch, batch_size=batch)
 
-    def more(part: str, seconds: float) -> dict[str, Any]:
+    def more(part: str, found: dict[str, Any]) -> dict[str, Any]:
+        cost = round(1 / found["rivals"][found["fastest"]]["median"], 3)
         if part == "bfloat16" and narrow is not None:
-            return {"bfloat16_error": logit_error(narrow, images, sampler.logits(images[:2]))}
+            error = logit_error(narrow, images, sampler.logits(images[:2]))
+            return {"bfloat16_over_float32": cost, "bfloat16_error": error}
         loop = loop_seconds(model, images[: min(batch, 4)], passes=3) * batch / min(batch, 4)
         spent = sampler.profile(batch)
         return {
+            "sampling_over_forward": cost,
+            "share_of_peak": round(1 / found["of_floor"], 3),
             "forward_layout": forward.layout,
-            "loop_over_sampling": round(loop / seconds),
+            "loop_over_sampling": round(loop / found["ours"]),
             "flops": flops,
             "cache_bytes": cache,
             "logit_error": logit_error(sampler, images, forward()[:2]),

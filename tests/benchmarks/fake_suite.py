@@ -18,7 +18,7 @@ def install() -> None:
         part = cases.Timing(
             lambda: sum(range(100)), {"slow": lambda: sum(range(9000)), "slower": lambda: sum(range(90000))}, 1e-9
         )
-        return cases.Prepared({"forward": part}, check, lambda part, seconds: {"more": part})
+        return cases.Prepared({"forward": part}, check, lambda part, found: {"more": part})
 
     def make(options):
         return [

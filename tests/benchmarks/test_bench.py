@@ -139,3 +139,26 @@ def test_turns_are_reversed_and_ratios_taken_turn_by_turn() -> None:
     assert times == {"a": [1.0] * 3, "b": [1.0] * 3}
     ratio = ratio_of([1.0, 2.0, 4.0], [3.0, 6.0, 12.0])  # the machine became busier and busier
     assert asdict(ratio) == {"median": 3.0, "low": 3.0, "high": 3.0, "ours": 1.0, "theirs": 3.0}
+
+
+def test_a_run_of_sampling_becomes_the_table_in_the_readme() -> None:
+    """What bench.py finds, through results.py, in the words of report.py."""
+    import report
+    import results
+    import sampling
+
+    def entry(model: str, part: str, median: float, **more: object) -> dict:
+        ratio = {"median": median, "low": median / 2, "high": 2 * median, "ours": 1.0, "theirs": median}
+        facts = {"model": model, "batch": 4, "target": 0.7}
+        found = {"part": part, "facts": facts, "rivals": {"rival": ratio}, "fastest": "rival", "of_floor": 2.0}
+        return found | {"left_out": {}, "more": more}
+
+    drawn = {"sampling_over_forward": 0.5, "share_of_peak": 0.6, "loop_over_sampling": 99, "cache_bytes": 2e6}
+    narrow = {"bfloat16_over_float32": 0.8}
+    model = [entry("a model", "ratio", 2.0, **drawn, compile_seconds=1.5), entry("a model", "bfloat16", 1.25, **narrow)]
+    rows = [results.row_of(model), results.row_of([entry(sampling.WHOLE, "ratio", 36.04)])]
+    machine = {name: "x" for name in ("cpu", "threads", "cores", "instruction_set", "torch", "commit", "date")}
+    text = report.sampling({"machine": machine, "peak_gflops": 300, **sampling.arrange(rows)})
+    assert "| a model | 4 | **0.50** (0.25 - 1.00) | 0.7 | 60% | 99 | 0.80 | 2.0 MB |" in text
+    assert "36 times faster than the loop" in text
+    assert sampling.WHOLE not in text
