@@ -162,7 +162,7 @@ def compare(flags: Any, options: Options) -> int:
     if not all_cases(options, flags.only):
         raise GenfastError(f"No case has {flags.only!r} in its name: genfast bench --list shows them all.")
     commit = git("rev-parse", "--short=12", "--verify", "--end-of-options", f"{flags.compare}^{{commit}}")
-    note = busy()
+    note, here = busy(), machine()  # the commit may change meanwhile
     versions: list[Version] = []
     try:
         versions += [
@@ -183,11 +183,11 @@ def compare(flags: Any, options: Options) -> int:
     print("\n" + "\n".join(said))
     flags.out.mkdir(parents=True, exist_ok=True)
     values = {
-        "machine": machine(),
+        "machine": here,
         "against": commit,
         "changes": [asdict(each) | {"verdict": each.verdict} for each in found],
     }
     (flags.out / "compare.json").write_text(json.dumps(values, indent=1) + "\n")
-    (flags.out / "compare.html").write_text(page.comparison(said, machine(), found), encoding="utf-8")
+    (flags.out / "compare.html").write_text(page.comparison(said, here, found), encoding="utf-8")
     print(f"wrote {flags.out / 'compare.html'}, {flags.out / 'compare.json'}")
     return 1 if slower else 0

@@ -135,6 +135,33 @@ def sampling(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def scaling(result: dict[str, Any]) -> str:
+    lines = [
+        "| size | from | to | drawing, time | drawing, memory | training, time | training, memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    curves = result["curves"]
+    for axis in dict.fromkeys(curve["axis"] for curve in curves):
+        mine = {curve["kind"]: curve for curve in curves if curve["axis"] == axis}
+        x = next(iter(mine.values()))["x"]
+        cells = [axis, str(x[0]), str(x[-1])]
+        for kind in ("drawing", "training"):
+            curve = mine[kind]
+            low, high = curve["time_exponent_low"], curve["time_exponent_high"]
+            cells += [f"**{curve['time_exponent']:.2f}** ({low:.2f} - {high:.2f})"]
+            cells += [f"{curve['memory_exponent']:.2f}" if curve["memory_exponent"] is not None else ""]
+        lines.append(f"| {' | '.join(cells)} |")
+    how = "processor time of one thread" if result["settings"]["cpu_time"] else "wall-clock time"
+    base = result["settings"]["base"]
+    lines += [
+        "",
+        "Exponents of power laws, fitted to the upper half of the sizes: 1 is in proportion. Median and quartiles of "
+        f"turns; {how}. A Gated PixelCNN with {base['layers']} layers of {base['hidden']} channels, {base['batch']} images of "
+        f"{base['side']}x{base['side']} (4 where their size changes). {where(result['machine'])}.",
+    ]
+    return "\n".join(lines)
+
+
 def likelihoods(result: dict[str, Any]) -> str:
     lines = [
         "| command | held-out images | nats per image | bits/dim | training |",
@@ -168,6 +195,7 @@ TABLES = {
     "masked_conv2d": masked_conv2d,
     "lstm": lstm,
     "logistic_mixture": logistic_mixture,
+    "scaling": scaling,
     "likelihoods": likelihoods,
     "features": features,
 }
@@ -194,9 +222,11 @@ def main() -> None:
         return
     folders = [Path(name) for name in sys.argv[1:]]
     if folders:
-        from results import take_over  # needs torch, which the tables do not
+        from results import take_over, take_over_scaling  # need torch, which the tables do not
 
-        for path in take_over(folders):
+        scaled = [folder for folder in folders if (folder / "scaling.json").exists()]
+        timed = [folder for folder in folders if (folder / "bench.json").exists()]
+        for path in [*map(take_over_scaling, scaled), *(take_over(timed) if timed else [])]:
             print("wrote", path)
     README.write_text(filled(text))
 

@@ -23,6 +23,16 @@ def row_of(entries: list[dict[str, Any]]) -> dict[str, Any]:
     return {**row, "left_out": left_out}
 
 
+def take_over_scaling(folder: Path) -> Path:
+    """Of genfast bench --scaling."""
+    values = json.loads((folder / "scaling.json").read_text())
+    if values["settings"]["quick"]:
+        raise SystemExit(f"{folder}: only a full run counts as a result.")
+    path = RESULTS / "scaling.json"
+    path.write_text(json.dumps(values, indent=1) + "\n")
+    return path
+
+
 def take_over(folders: list[Path]) -> list[Path]:
     """folders: of genfast bench, each with a part of the cases, all on one machine with one commit; of a case that is
     in several the last counts. Writes the suites of which they have every case; the others stay as they are. Exits with

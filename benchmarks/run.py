@@ -9,6 +9,7 @@ from typing import Any
 
 import page
 import pytest
+import torch
 from cases import Options, all_cases
 
 from genfast.errors import GenfastError
@@ -83,11 +84,12 @@ def measure(options: Options, only: str, threads: int, cpu_time: bool, json_out:
     arguments += [f"--benchmark-json={json_out}"] if json_out else []
     # What pytest would print is said by the collector, in words.
     arguments += ["-p", "no:terminal", "-p", "no:cacheprovider", "-W", "ignore", "-s"]
-    busy_before = busy()
+    busy_before, here = busy(), machine()  # the commit may change meanwhile
     start = time.perf_counter()
     code = pytest.main(arguments, plugins=[collector])
     found = collector.found
-    found.seconds, found.machine = time.perf_counter() - start, machine()
+    found.seconds = time.perf_counter() - start
+    found.machine = here | {"threads": torch.get_num_threads()}
     if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
         raise GenfastError(f"pytest stopped with exit code {int(code)}: what it printed above says why.")
     found.settings = {**asdict(options), "only": only, "cpu_time": cpu_time}

@@ -181,6 +181,7 @@ def run(folder: Path, quick: bool, threads: int, cpu_time: bool) -> int:
     torch.set_num_threads(CORES)
     clock = time.process_time if cpu_time else time.perf_counter
     note = "Times are processor time of one thread." if cpu_time else busy()
+    here = machine()  # the commit may change meanwhile
     curves = []
     for axis in AXES:
         if axis.field == "threads" and CORES == 1:
@@ -193,9 +194,10 @@ def run(folder: Path, quick: bool, threads: int, cpu_time: bool) -> int:
                 size = size_name(memory) if memory > 0 else "memory not told"
                 print(f"    {axis.name} {x:6}: {min(seconds) * 1e3:9.2f} ms, {size}", flush=True)
     folder.mkdir(parents=True, exist_ok=True)
-    values = {"machine": machine(), "curves": [as_json(curve) for curve in curves]}
+    settings = {"quick": quick, "cpu_time": cpu_time, "base": asdict(Setting())}
+    values = {"machine": here, "settings": settings, "curves": [as_json(curve) for curve in curves]}
     write_json(folder / "scaling.json", values)
-    written = scaling_page.write(curves, folder, machine(), [__doc__ or "", *([note] if note else [])])
+    written = scaling_page.write(curves, folder, here, [__doc__ or "", *([note] if note else [])])
     print(f"wrote {', '.join(map(str, [folder / 'scaling.json', *written]))}")
     if note:
         print(note)
