@@ -110,7 +110,9 @@ class Change:
             return "SLOWER"
         if self.ratio.median > 1 + NOTICEABLE and self.ratio.low > 1:
             return "faster"
-        return "no change to be seen"
+        if abs(self.ratio.median - 1) > NOTICEABLE:
+            return "too noisy to tell"
+        return "no change"
 
     def line(self) -> str:
         start = f"{self.case}, {page.PARTS.get(self.part, self.part)}: " if self.part else f"{self.case}: "
@@ -176,9 +178,10 @@ def compare(flags: Any, options: Options) -> int:
     slower = sum(each.verdict == "SLOWER" for each in found)
     faster = sum(each.verdict == "faster" for each in found)
     said = [
-        f"Against {flags.compare} ({commit}): slower in {slower}, faster in {faster} of {len(found)} timings; a change "
-        f"of less than {NOTICEABLE:.0%}, or one of which the quartiles lie on both sides of 1, counts as none.",
+        f"Against {flags.compare} ({commit}): slower in {slower}, faster in {faster} of {len(found)} timings; less than "
+        f"{NOTICEABLE:.0%} counts as no change, and quartiles on both sides of 1 as too noisy to tell.",
         *([note] if note else []),
+        *(["--cpu-time tells more on a busy machine."] if note and not flags.cpu_time else []),
     ]
     print("\n" + "\n".join(said))
     flags.out.mkdir(parents=True, exist_ok=True)

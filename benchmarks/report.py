@@ -156,8 +156,8 @@ def scaling(result: dict[str, Any]) -> str:
     lines += [
         "",
         "Exponents of power laws, fitted to the upper half of the sizes: 1 is in proportion. Median and quartiles of "
-        f"turns; {how}. A Gated PixelCNN with {base['layers']} layers of {base['hidden']} channels, {base['batch']} images of "
-        f"{base['side']}x{base['side']} (4 where their size changes). {where(result['machine'])}.",
+        f"turns; {how}. A Gated PixelCNN with {base['layers']} layers of {base['hidden']} channels, {base['batch']} "
+        f"images of {base['side']}x{base['side']} (4 where their size changes). {where(result['machine'])}.",
     ]
     return "\n".join(lines)
 

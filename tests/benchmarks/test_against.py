@@ -22,7 +22,7 @@ class FakeVersion:
 
 @pytest.mark.parametrize(
     ("ours", "verdict"),
-    [((0.02,), "SLOWER"), ((0.005,), "faster"), ((0.0102,), "no change"), ((0.005, 0.02), "no change")],
+    [((0.02,), "SLOWER"), ((0.005,), "faster"), ((0.0102,), "no change"), ((0.005, 0.005, 0.02), "too noisy")],
 )
 def test_a_change_is_more_than_noise(ours: tuple[float, ...], verdict: str) -> None:
     from against import change
