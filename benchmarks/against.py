@@ -178,8 +178,8 @@ def compare(flags: Any, options: Options) -> int:
     slower = sum(each.verdict == "SLOWER" for each in found)
     faster = sum(each.verdict == "faster" for each in found)
     said = [
-        f"Against {flags.compare} ({commit}): slower in {slower}, faster in {faster} of {len(found)} timings; less than "
-        f"{NOTICEABLE:.0%} counts as no change, and quartiles on both sides of 1 as too noisy to tell.",
+        f"Against {flags.compare} ({commit}): slower in {slower}, faster in {faster} of {len(found)} timings; less "
+        f"than {NOTICEABLE:.0%} counts as no change, and quartiles on both sides of 1 as too noisy to tell.",
         *([note] if note else []),
         *(["--cpu-time tells more on a busy machine."] if note and not flags.cpu_time else []),
     ]
