@@ -43,6 +43,7 @@ def bench(case: Case, part: str, benchmark: Any, request: Any) -> None:
     benchmark.group = case.name
     benchmark.extra_info |= {
         "suite": case.suite,
+        "table": case.table,
         "title": case.title,
         "part": part,
         "facts": case.facts,

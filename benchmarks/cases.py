@@ -57,7 +57,8 @@ class Prepared:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """facts: what the row in the results begins with, sizes above all. quick: belongs to a quick run."""
+    """facts: what the row in the results begins with, sizes above all. quick: belongs to a quick run. results: the file
+    of results and the table in README.md that it belongs to, where that is not named as the suite."""
 
     suite: str
     title: str
@@ -65,6 +66,11 @@ class Case:
     parts: tuple[str, ...]
     prepare: Callable[[], Prepared]
     quick: bool = False
+    results: str = ""
+
+    @property
+    def table(self) -> str:
+        return self.results or self.suite
 
     @property
     def name(self) -> str:

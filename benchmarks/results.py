@@ -1,4 +1,4 @@
-"""benchmarks/results/*.json from what `genfast bench` wrote: one object for each case of a suite that ran whole."""
+"""benchmarks/results/*.json from what `genfast bench` wrote: one object for each case of a table that is complete."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def take_over_scaling(folder: Path) -> Path:
 
 def take_over(folders: list[Path]) -> list[Path]:
     """folders: of genfast bench, each with a part of the cases, all on one machine with one commit; of a case that is
-    in several the last counts. Writes the suites of which they have every case; the others stay as they are. Exits with
+    in several the last counts. Writes the tables of which they have every case; the others stay as they are. Exits with
     a sentence for a run that is no measure."""
     runs = [json.loads((folder / "bench.json").read_text()) for folder in folders]
     for folder, run in zip(folders, runs, strict=True):
@@ -46,18 +46,19 @@ def take_over(folders: list[Path]) -> list[Path]:
         if differing:
             raise SystemExit(f"{folder} and {folders[0]} differ in {', '.join(sorted(differing))}.")
     written = []
-    for suite in SUITES:
-        all_entries = [entry for run in runs for entry in run["entries"] if entry["suite"] == suite]
+    cases = [case for suite in SUITES for case in cases_of(suite, Options())]
+    for table in dict.fromkeys(case.table for case in cases):
+        mine = [case for case in cases if case.table == table]
+        all_entries = [entry for run in runs for entry in run["entries"] if entry["table"] == table]
         entries = list({(entry["title"], entry["part"]): entry for entry in all_entries}.values())
-        titles = [case.title for case in cases_of(suite, Options())]
-        missing = [title for title in titles if title not in {entry["title"] for entry in entries}]
+        missing = {case.title for case in mine} - {entry["title"] for entry in entries}
         if missing:
-            print(f"{suite} stays as it is: {len(missing)} of its {len(titles)} cases were not measured.")
+            print(f"{table} stays as it is: {len(missing)} of its {len(mine)} cases were not measured.")
             continue
-        rows = [row_of([entry for entry in entries if entry["title"] == title]) for title in titles]
+        rows = [row_of([entry for entry in entries if entry["title"] == case.title]) for case in mine]
         more = {"compile_limit": runs[0]["settings"]["compile_limit"], **entries[-1]["ceilings"]}
-        arrange = getattr(suite_module(suite), "arrange", lambda rows: {"rows": rows})
-        path = RESULTS / f"{suite}.json"
+        arrange = getattr(suite_module(mine[0].suite), "arrange", lambda rows: {"rows": rows})
+        path = RESULTS / f"{table}.json"
         path.write_text(json.dumps({"machine": runs[0]["machine"], **more, **arrange(rows)}, indent=1) + "\n")
         written.append(path)
     return written

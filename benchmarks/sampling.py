@@ -134,9 +134,12 @@ def ceilings(options: Options) -> dict[str, float]:
 
 def arrange(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The results: the whole images are no row of the table."""
-    whole = [row for row in rows if row["model"] == WHOLE]
-    loop = {"loop_over_sampling": round(whole[0]["ratio_median"], 1), "images": whole[0]["batch"]}
-    return {"whole_loop": loop, "rows": [row for row in rows if row["model"] != WHOLE]}
+    found: dict[str, Any] = {"rows": [row for row in rows if row["model"] != WHOLE]}
+    for row in rows:
+        if row["model"] == WHOLE:
+            loop = {"loop_over_sampling": round(row["ratio_median"], 1), "images": row["batch"]}
+            found = {"whole_loop": loop, **found}
+    return found
 
 
 @lru_cache(maxsize=1)

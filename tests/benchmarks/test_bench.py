@@ -107,6 +107,7 @@ def test_results_are_taken_over_whole_or_not_at_all(folder: Path, tmp_path: Path
     values = json.loads((folder / "bench" / "bench.json").read_text())
     parts = [tmp_path / "first", tmp_path / "second"]
     (right,) = values["entries"]
+    assert right["table"] == "fake"
     for part, title in zip(parts, ("right one", "wrong one"), strict=True):
         part.mkdir()
         entry = right | {"title": title, "facts": {"size": len(title)}}
