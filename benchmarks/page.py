@@ -12,6 +12,7 @@ from genfast.profiling.units import seconds
 PARTS = {
     "step": "forward + backward",
     "update": "a training step",
+    "optimizer": "a training step, fused optimizer",
     "ratio": "drawing",
     "bfloat16": "drawing in bfloat16",
 }

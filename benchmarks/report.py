@@ -27,7 +27,7 @@ def span(values: list[float], unit: str = "x") -> str:
     """The smallest, the median and the largest."""
     low, middle, high = min(values), statistics.median(values), max(values)
     if unit == "%":
-        return f"{low:.0%} - {high:.0%}"
+        return f"{low:.0%} - **{middle:.0%}** - {high:.0%}"
     return f"{low:.2f} - **{middle:.2f}** - {high:.2f}"
 
 
