@@ -36,16 +36,13 @@ types: setup
 	$(BIN)/mypy
 
 bench: setup
-	$(BIN)/python benchmarks/masked_conv2d.py
-	$(BIN)/python benchmarks/lstm.py
-	$(BIN)/python benchmarks/logistic_mixture.py
-	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/genfast bench
 
 # For a machine with a GPU, in the environment that has its torch (PYTHON=...; nothing is downloaded): builds the extension with its
-# CUDA kernels, then runs the whole suite, in which nothing may be skipped for want of a GPU.
+# CUDA kernels, runs the whole suite, in which nothing may be skipped for want of a GPU, compute-sanitizer and the benchmarks, in nine
+# minutes, and writes benchmarks/results/GPU/.
 gpu-check:
-	GENFAST_BUILD=required GENFAST_CUDA=ON $(PYTHON) -m pip install --quiet --no-build-isolation --no-deps -e .
-	GENFAST_REQUIRE_CUDA=1 $(PYTHON) -m pytest
+	$(PYTHON) benchmarks/gpu_check.py
 
 clean:
 	rm -rf $(VENV) build *.egg-info genfast/*.so

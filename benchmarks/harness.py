@@ -1,20 +1,23 @@
-"""Timing that can be trusted on a noisy machine: two functions in turns in one process, and the ratio of each turn.
+"""Timing that can be trusted on a noisy machine: functions in turns in one process, and the ratio of each turn.
 
-An absolute time from a shared machine means little; what was running beside it slowed both functions of a turn alike,
-so the ratio holds. Every benchmark first checks that both functions give the same answer.
+An absolute time from a shared machine means little; what was running beside it slowed all functions of a turn alike,
+so the ratio holds. Where much else runs, time.process_time on one thread still tells which needs less of a processor.
 """
 
 import json
+import math
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from genfast.profiling.machine import machine
 
 RESULTS = Path(__file__).parent / "results"
+LONG_ENOUGH = 2e-3  # seconds: one preemption would be all that is seen of a shorter call, so several are timed as one
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True)
@@ -29,23 +32,43 @@ class Ratio:
     theirs: float
 
 
-def compare(
-    ours: Callable[[], Any], theirs: Callable[[], Any], turns: int = 7, clock: Callable[[], float] = time.perf_counter
-) -> Ratio:
-    """Times both in turns, swapping who goes first, after one unmeasured call of each. On a machine that is busy with
-    other work, time.process_time on one thread still tells which needs less of a processor."""
-    times: dict[str, list[float]] = {"ours": [], "theirs": []}
-    both = {"ours": ours, "theirs": theirs}
-    for function in both.values():
+def timed(function: Callable[[], Any], clock: Clock = time.perf_counter) -> float:
+    start = clock()
+    function()
+    return clock() - start
+
+
+def ratio_of(ours: list[float], theirs: list[float]) -> Ratio:
+    """Of the times of the same turns."""
+    ratios = [t / max(o, 1e-9) for o, t in zip(ours, theirs, strict=True)]
+    low, median, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    return Ratio(median, low, high, min(ours), min(theirs))
+
+
+def take_turns(
+    functions: Mapping[str, Callable[[], Any]], turns: int, clock: Clock = time.perf_counter
+) -> dict[str, list[float]]:
+    """Seconds of each function in each turn, the order reversed in every other turn, after one unmeasured call."""
+    for function in functions.values():
         function()
+    times: dict[str, list[float]] = {name: [] for name in functions}
     for turn in range(turns):
-        for name in sorted(both, reverse=turn % 2 == 1):
-            start = clock()
-            both[name]()
-            times[name].append(clock() - start)
-    ratios = [t / o for o, t in zip(times["ours"], times["theirs"], strict=True)]
-    low, median, high = statistics.quantiles(ratios, n=4)
-    return Ratio(median, low, high, min(times["ours"]), min(times["theirs"]))
+        for name in reversed(functions) if turn % 2 else functions:
+            times[name].append(timed(functions[name], clock))
+    return times
+
+
+def calls_a_turn(function: Callable[[], Any], clock: Clock = time.perf_counter) -> int:
+    """How many calls to time as one."""
+    return max(1, math.ceil(LONG_ENOUGH / max(timed(function, clock), 1e-7)))
+
+
+def repeated(function: Callable[[], Any], calls: int) -> Callable[[], Any]:
+    def several() -> None:
+        for _ in range(calls):
+            function()
+
+    return function if calls == 1 else several
 
 
 def save(name: str, rows: list[dict[str, Any]], **more: Any) -> Path:
@@ -54,7 +77,3 @@ def save(name: str, rows: list[dict[str, Any]], **more: Any) -> Path:
     path = RESULTS / f"{name}.json"
     path.write_text(json.dumps({"machine": machine(), **more, "rows": rows}, indent=1) + "\n")
     return path
-
-
-def as_row(prefix: str, ratio: Ratio) -> dict[str, float]:
-    return {f"{prefix}_{key}": round(value, 6) for key, value in asdict(ratio).items()}

@@ -1,31 +1,31 @@
-"""logistic_mixture against the eager formula of published PixelCNN++ code: forward, and forward + backward.
+"""logistic_mixture against the eager formula of published PixelCNN++ code, and torch.compile of it: forward, and
+forward + backward.
 
-    python benchmarks/logistic_mixture.py [--quick] [--only TEXT]
-
-The eager formula is about thirty elementwise passes over tensors of K * C maps, and autograd keeps most of them. It is
-an approximation where P < 1e-5; the parameters here have scales of some levels, where both agree.
+The eager formula is about thirty elementwise passes over tensors of K * C maps, and autograd keeps most of them;
+torch.compile makes a few passes of them. It is an approximation where P < 1e-5; the parameters here have scales of some
+levels, where both agree.
 
 The floor: every parameter read once and (backward) every gradient written once at the bandwidth of a copy, plus the
 exponentials (kernels/logistic_mixture/work.py) at the rate of torch.exp in cache, twice for forward + backward, which
-computes them again instead of keeping them. Both are measured in the same run. "Floors" is our time over that.
+computes them again instead of keeping them. Both are measured in the same run.
 """
 
-import argparse
-from collections.abc import Callable
 from functools import partial
+from itertools import product
 
 import torch
 import torch.nn.functional as F
-from harness import as_row, compare, save
+from cases import FORMATS, Case, Options, Prepared, backends, compiled, suffix
+from gradients import FORWARD, PARTS, STEP, check_steps, forward_and_step
+from rates import bandwidth, exponentials, known
 from torch import Tensor
 
 from genfast import ops
 from genfast.kernels.logistic_mixture.work import work
-from genfast.profiling.ceilings import copy_rate, exponential_rate
 
-FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+EAGER, COMPILED = "eager formula", "the same by torch.compile"
 # title, B, C, side, components
-CASES = (
+SIZES = (
     ("PixelCNN++, 32x32x3, K = 10", 16, 3, 32, 10),
     ("PixelCNN++, 28x28x1, K = 10", 64, 1, 28, 10),
     ("VAE, 32x32x3, one logistic", 64, 3, 32, None),
@@ -61,17 +61,6 @@ def eager(params: Tensor, images: Tensor, components: int | None) -> Tensor:
     return torch.logsumexp(bins.sum(1) + F.log_softmax(params[:, :components], 1), 1)
 
 
-def step(function: Callable[..., Tensor], params: Tensor, grad: Tensor) -> list[Tensor]:
-    out = function(params)
-    return [out, *torch.autograd.grad(out, params, grad)]
-
-
-def check(ours: list[Tensor], theirs: list[Tensor]) -> None:
-    """No number without the right answer: within the width of a bin, squared, over 24, of their density."""
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=3e-3 * float(b.detach().abs().max()))
-
-
 def make_inputs(batch: int, channels: int, side: int, components: int | None) -> tuple[Tensor, Tensor, Tensor]:
     torch.manual_seed(0)
     images = torch.randint(0, 256, (batch, channels, side, side), dtype=torch.uint8)
@@ -85,63 +74,48 @@ def make_inputs(batch: int, channels: int, side: int, components: int | None) ->
     return params, images, grad
 
 
-def four(function: Callable[[Tensor], Tensor], params: Tensor) -> None:
-    """Forward alone takes a millisecond or less: one preemption would be all that is seen."""
-    for _ in range(4):
-        function(params)
-
-
-def floor(params: Tensor, images: Tensor, components: int | None, ceiling: tuple[float, float]) -> tuple[float, float]:
+def floor(params: Tensor, images: Tensor, components: int | None, device: str) -> dict[str, float]:
     """Seconds of forward, and of forward + backward."""
     pixels, channels = images.numel() // images.shape[1], images.shape[1]
-    exponentials = work(pixels, channels, components or 0).exponentials / ceiling[1]
-    return params.nbytes / ceiling[0] + exponentials, 3 * params.nbytes / ceiling[0] + 2 * exponentials
+    sums = work(pixels, channels, components or 0).exponentials / exponentials(device)
+    moved = params.nbytes / bandwidth(device)
+    return {FORWARD: moved + sums, STEP: 3 * moved + 2 * sums}
 
 
-def measure(title: str, sizes: tuple[int, int, int, int | None], layout: str, ceiling: tuple[float, float], turns: int):
-    """One row of the results."""
-    params, images, grad = make_inputs(*sizes)
+def ceilings(options: Options) -> dict[str, float]:
+    return known(options.device, copy_gb_per_s=("copy", 1e9, 1), g_exp_per_s=("exp", 1e9, 2))
+
+
+def cases(options: Options) -> list[Case]:
+    found = []
+    for (title, *sizes), layout, backend in product(SIZES, FORMATS, backends(options)):
+        facts = {"case": title, "batch": sizes[0], "layout": layout}
+        # Compiling takes half a minute or so: a quick run has one of them.
+        compile_too = options.compiled and not (options.quick and title != SIZES[0][0])
+        make = partial(prepare, tuple(sizes), layout, backend, options, compile_too)
+        name = f"{title}, batch {sizes[0]}, {layout}{suffix(backend)}"
+        found.append(Case("logistic_mixture", name, facts, PARTS, make, quick=layout == "channels_last"))
+    return found
+
+
+def prepare(sizes: tuple, layout: str, backend: str, options: Options, compile_too: bool) -> Prepared:
+    params, images, grad = (t.to(options.device) for t in make_inputs(*sizes))
     components = sizes[3]
     params = params.contiguous(memory_format=FORMATS[layout]).requires_grad_()
-    ours, theirs = (
-        lambda p: ops.logistic_mixture(p, images, components, backend="cpu"),
-        lambda p: eager(p, images, components),
+
+    def theirs(p: Tensor) -> Tensor:
+        return eager(p, images, components)
+
+    rivals, left_out = {EAGER: theirs}, {}
+    if compile_too:
+        fast, why = compiled(theirs, params)
+        rivals |= {COMPILED: fast} if fast else {}
+        left_out |= {} if fast else {COMPILED: why}
+    parts = forward_and_step(
+        (lambda p: ops.logistic_mixture(p, images, components, backend=backend), [params], grad),
+        {name: (function, [params], grad) for name, function in rivals.items()},
+        floor(params, images, components, options.device),
+        left_out,
     )
-    check(step(ours, params, grad), step(theirs, params, grad))
-    with torch.no_grad():
-        forward = compare(partial(four, ours, params), partial(four, theirs, params), turns)
-    both = compare(partial(step, ours, params, grad), partial(step, theirs, params, grad), turns)
-    forward_floor, step_floor = floor(params, images, components, ceiling)
-    return {
-        "case": title, "batch": sizes[0], "layout": layout, **as_row("forward", forward), **as_row("step", both),
-        "forward_floors": round(forward.ours / 4 / forward_floor, 2), "step_floors": round(both.ours / step_floor, 2),
-    }  # fmt: skip
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="three turns; writes nothing")
-    parser.add_argument("--only", default="", help="cases with this in their title; writes nothing")
-    parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    ceiling = copy_rate(), exponential_rate()
-    print(f"copy {ceiling[0] / 1e9:.1f} GB/s, {ceiling[1] / 1e9:.2f} G exponentials a second, {args.threads} threads")
-    rows = []
-    for title, *sizes in (case for case in CASES if args.only in case[0]):
-        for layout in FORMATS:
-            row = measure(title, tuple(sizes), layout, ceiling, turns=3 if args.quick else 9)
-            rows.append(row)
-            parts = [
-                f"{what} {row[f'{key}_median']:.1f}x [{row[f'{key}_low']:.1f}, {row[f'{key}_high']:.1f}] "
-                f"{row[f'{key}_ours'] * 1e3 / calls:.2f} ms, {row[f'{key}_floors']:.1f} floors"
-                for what, key, calls in (("forward", "forward", 4), ("forward+backward", "step", 1))
-            ]
-            print(f"{title} batch {row['batch']} {layout:13}:  {';  '.join(parts)}", flush=True)
-    if not args.quick and not args.only:
-        gb, exps = round(ceiling[0] / 1e9, 1), round(ceiling[1] / 1e9, 2)
-        print("wrote", save("logistic_mixture", rows, copy_gb_per_s=gb, g_exp_per_s=exps))
-
-
-if __name__ == "__main__":
-    main()
+    # Both agree within the width of a bin, squared, over 24, of their density.
+    return Prepared(parts, lambda: check_steps(parts, 1e-3, 3e-3))

@@ -1,6 +1,4 @@
-"""row_lstm and diagonal_lstm against the loops that everyone writes: forward, and forward + backward, batch 16.
-
-    python benchmarks/lstm.py [--quick] [--cpu-time] [--hidden H] [--compile-limit SECONDS]
+"""row_lstm and diagonal_lstm against the loops that everyone writes, and nn.LSTM: forward, and forward + backward.
 
 The Row LSTM's loop runs F.conv1d and a cell for each row; the Diagonal LSTM's skews the map and does the same for each
 of the H + W - 1 columns. The rivals, of which the fastest counts:
@@ -10,30 +8,35 @@ of the H + W - 1 columns. The rivals, of which the fastest counts:
     compiled loop     torch.compile of the loop, unrolled; left out, and listed as such, where a child process does not
                       compile it, forward and backward, within the limit (more than 200 s were seen)
 
-The floor is the recurrent products as one dense matrix product in this run, three of them for forward + backward; cells
-(five exponentials a hidden channel) and memory come on top.
+With a state-to-state filter one pixel wide, the Row LSTM of an image is an ordinary LSTM down each of its columns, the
+only case that nn.LSTM can compute: there ours is the input's matrix product and row_lstm, since nn.LSTM computes both.
+
+The floor is the recurrent products as one dense matrix product in the same turns, three of them for forward + backward;
+cells (five exponentials a hidden channel) and memory come on top. In the case of nn.LSTM the input's are counted too.
 """
 
-import argparse
 import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterable
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from harness import Ratio, as_row, compare, save
-from torch import Tensor
+from cases import Case, Options, Prepared, backends, suffix
+from gradients import FORWARD, PARTS, STEP, check_steps, forward_and_step, without_gradients
+from gradients import step as step_of
+from torch import Tensor, nn
 
 from genfast import ops
 
 SIZES = ((16, 28), (64, 28), (128, 32))  # h, side
 BATCH = 16
+LAST = torch.channels_last
 Step = Callable[[Tensor, Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
@@ -91,25 +94,6 @@ def diagonal_loop(
     return flat.reshape(batch, h0.shape[0], height, columns + 1)[..., :width]
 
 
-def training_step(function: Callable[..., Tensor], inputs: list[Tensor], grad: Tensor) -> list[Tensor]:
-    out = function(*inputs)
-    return [out, *torch.autograd.grad(out, inputs, grad)]
-
-
-def check(ours: list[Tensor], theirs: list[Tensor]) -> None:
-    """No number without the right answer: within rounding of sums this long."""
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * float(b.detach().abs().max()))
-
-
-def hardest(
-    ours: Callable[[], Any], theirs: dict[str, Callable[[], Any]], timed: Callable[..., Ratio]
-) -> tuple[str, Ratio]:
-    """The loop that ours beats by least."""
-    ratios = {name: timed(ours, function) for name, function in theirs.items()}
-    return min(ratios.items(), key=lambda item: item[1].median)
-
-
 OPERATORS = {
     "row": (ops.row_lstm, row_loop, row_step, 3),
     "diagonal": (ops.diagonal_lstm, diagonal_loop, diagonal_step, 2),
@@ -131,9 +115,8 @@ def run_compiled_loop(name: str, hidden: int, side: int, threads: int) -> None:
     _, loop, step, _ = OPERATORS[name]
     compiled = torch.compile(partial(loop, unbound, step))
     inputs, grad = make_inputs(name, hidden, side)
-    training_step(compiled, inputs, grad)
-    with torch.no_grad():
-        compiled(*inputs)
+    step_of(compiled, inputs, grad)
+    without_gradients(compiled, inputs)
 
 
 def compiles(name: str, hidden: int, side: int, limit: float) -> bool:
@@ -151,81 +134,78 @@ def compiles(name: str, hidden: int, side: int, limit: float) -> bool:
             child.wait()
 
 
-def measure(
-    name: str, hidden: int, side: int, compile_limit: float | None, timed: Callable[..., Ratio]
-) -> dict[str, Any]:
-    """compile_limit: None for no compiled rivals; timed: harness.compare with its turns and clock."""
+def cases(options: Options) -> list[Case]:
+    found = []
+    for name, (hidden, side), backend in product(OPERATORS, SIZES, backends(options)):
+        facts = {"operator": f"{name}_lstm", "hidden": hidden, "side": side, "batch": BATCH}
+        title = f"{name}_lstm, h = {hidden}, {side}x{side}, batch {BATCH}{suffix(backend)}"
+        make = partial(prepare, name, hidden, side, backend, options)
+        found.append(Case("lstm", title, facts, PARTS, make, quick=hidden == 64))
+    for (hidden, side), backend in product(SIZES, backends(options)):
+        facts = {"operator": "row_lstm, one tap", "hidden": hidden, "side": side, "batch": BATCH}
+        title = f"row_lstm with one tap, h = {hidden}, {side}x{side}, batch {BATCH}{suffix(backend)}"
+        make = partial(prepare_torch, hidden, side, backend, options)
+        found.append(Case("lstm", title, facts, PARTS, make, quick=hidden == 64))
+    return found
+
+
+def prepare(name: str, hidden: int, side: int, backend: str, options: Options) -> Prepared:
     operator, loop, step, taps = OPERATORS[name]
-    theirs_in, grad = make_inputs(name, hidden, side)
-    last = torch.channels_last
-    ours_in = [theirs_in[0].detach().contiguous(memory_format=last).requires_grad_(), *theirs_in[1:]]
-    loops = {"slicing": partial(loop, sliced, step), "unbind": partial(loop, unbound, step)}
-    left_out = []
-    if compile_limit is not None:
+    inputs, grad = make_inputs(name, hidden, side)
+    inputs, grad = [t.detach().to(options.device).requires_grad_() for t in inputs], grad.to(options.device)
+    ours = [inputs[0].detach().contiguous(memory_format=LAST).requires_grad_(), *inputs[1:]]
+    loops: dict[str, Any] = {"slicing": partial(loop, sliced, step), "unbind": partial(loop, unbound, step)}
+    left_out = {}
+    if options.compiled and not options.quick:
         torch.compiler.reset()
         loops["compiled step"] = partial(loop, unbound, torch.compile(step))
-        if compiles(name, hidden, side, compile_limit):
+        if options.device == "cpu" and compiles(name, hidden, side, options.compile_limit):
             loops["compiled loop"] = torch.compile(loops["unbind"])
         else:
-            left_out.append("compiled loop")
-    ours_step = partial(training_step, operator, ours_in, grad.contiguous(memory_format=last))
-    theirs_steps = {key: partial(training_step, function, theirs_in, grad) for key, function in loops.items()}
-    for function in theirs_steps.values():
-        check(ours_step(), function())
-    with torch.no_grad():
-        rival, forward = hardest(
-            lambda: operator(*ours_in), {key: partial(f, *theirs_in) for key, f in loops.items()}, timed
-        )
-        a, b = torch.randn(BATCH * side * side, hidden * taps), torch.randn(hidden * taps, 4 * hidden)
-        floor = timed(lambda: operator(*ours_in), lambda: a @ b)
-    step_rival, both = hardest(ours_step, theirs_steps, timed)
-    step_floor = timed(ours_step, lambda: [a @ b for _ in range(3)])
-    return {
-        "operator": f"{name}_lstm",
-        "hidden": hidden,
-        "side": side,
-        "batch": BATCH,
-        "left_out": left_out,
-        "forward_rival": rival,
-        "step_rival": step_rival,
-        **as_row("forward", forward),
-        **as_row("step", both),
-        "forward_of_floor": round(1 / floor.median, 3),
-        "step_of_floor": round(1 / step_floor.median, 3),
-    }
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="three turns, nothing compiled; writes nothing")
-    parser.add_argument("--hidden", type=int, choices=[h for h, _ in SIZES], help="one size; writes nothing")
-    parser.add_argument(
-        "--cpu-time", action="store_true", help="quick, on one thread, in its CPU time: for a busy machine"
+            left_out["compiled loop"] = f"did not compile in {options.compile_limit:.0f} s"
+    a = torch.randn(BATCH * side * side, hidden * taps, device=options.device)
+    b = torch.randn(hidden * taps, 4 * hidden, device=options.device)
+    parts = forward_and_step(
+        (partial(operator, backend=backend), ours, grad.contiguous(memory_format=LAST)),
+        {key: (function, inputs, grad) for key, function in loops.items()},
+        {FORWARD: lambda: a @ b, STEP: lambda: [a @ b for _ in range(3)]},
+        left_out,
     )
-    parser.add_argument("--compile-limit", type=float, default=120, help="seconds to compile the loop of one size")
-    parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
-    quick = args.quick or args.cpu_time
-    torch.set_num_threads(1 if args.cpu_time else args.threads)
-    clock = time.process_time if args.cpu_time else time.perf_counter
-    timed = partial(compare, turns=3 if quick else 7, clock=clock)
-    rows = []
-    for name in OPERATORS:
-        for hidden, side in SIZES:
-            if args.hidden not in (None, hidden):
-                continue
-            row = measure(name, hidden, side, None if quick else args.compile_limit, timed)
-            rows.append(row)
-            parts = [
-                f"{what} {row[f'{key}_median']:.1f}x [{row[f'{key}_low']:.1f}, {row[f'{key}_high']:.1f}] of "
-                f"{row[f'{key}_rival']}, {row[f'{key}_of_floor']:.1f} floors"
-                for what, key in (("forward", "forward"), ("forward+backward", "step"))
-            ]
-            parts += [f"left out: {rival}" for rival in row["left_out"]]
-            print(f"{row['operator']:13} h = {hidden:3} {side}x{side}:  {';  '.join(parts)}", flush=True)
-    if not quick and args.hidden is None:
-        print("wrote", save("lstm", rows, compile_limit=args.compile_limit))
+    return Prepared(parts, lambda: check_steps(parts, 1e-3, 1e-4))
 
 
-if __name__ == "__main__":
-    main()
+def prepare_torch(hidden: int, side: int, backend: str, options: Options) -> Prepared:
+    """nn.LSTM over [H, B * W, h], and the same numbers as a map [B, h, H, W]."""
+    lstm = nn.LSTM(hidden, hidden).to(options.device)
+    columns = torch.randn(side, BATCH * side, hidden, device=options.device)
+    grad = torch.randn_like(columns)
+
+    def as_map(lines: Tensor) -> Tensor:
+        """[H, B * W, C] -> [B, C, H, W], channels_last."""
+        return lines.unflatten(1, (BATCH, side)).permute(1, 3, 0, 2).contiguous(memory_format=LAST)
+
+    inputs = [columns, lstm.weight_ih_l0, lstm.weight_hh_l0, lstm.bias_ih_l0, lstm.bias_hh_l0]
+    inputs = [t.detach().requires_grad_() for t in inputs]
+    own = [as_map(inputs[0].detach()).requires_grad_(), *inputs[1:]]
+    nothing = torch.zeros(hidden, device=options.device)
+
+    def theirs(x: Tensor, *weights: Tensor) -> Tensor:
+        names = ("weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0")
+        out, _ = torch.func.functional_call(lstm, dict(zip(names, weights, strict=True)), (x,))
+        return out
+
+    def ours(x: Tensor, w_ih: Tensor, w_hh: Tensor, b_ih: Tensor, b_hh: Tensor) -> Tensor:
+        gates = F.conv2d(x, w_ih[:, :, None, None], b_ih + b_hh)
+        return ops.row_lstm(gates, w_hh[:, :, None], nothing, nothing, backend=backend)
+
+    a, b = columns.flatten(0, 1), torch.randn(hidden, 4 * hidden, device=options.device)
+    parts = forward_and_step(
+        (ours, own, as_map(grad)),
+        {"nn.LSTM": (theirs, inputs, grad)},
+        {FORWARD: lambda: [a @ b for _ in range(2)], STEP: lambda: [a @ b for _ in range(6)]},
+    )
+
+    def same(rival: Tensor) -> Tensor:
+        return as_map(rival) if rival.ndim == 3 else rival
+
+    return Prepared(parts, lambda: check_steps(parts, 1e-3, 1e-4, same))

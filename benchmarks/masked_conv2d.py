@@ -1,90 +1,80 @@
-"""masked_conv2d against what it replaces, F.conv2d(x, weight * mask): forward, and forward + backward.
+"""masked_conv2d against what it replaces, F.conv2d(x, weight * mask), eager and compiled: forward, forward + backward.
 
-    python benchmarks/masked_conv2d.py [--quick]
-
-The floor: a mask B filter of k x k keeps T = (k*k + 1) / 2 taps, so the work is T / k^2 of the dense convolution's
-and the ratio would be k^2 / T (1.80, 1.92, 1.96 for 3, 5, 7) if both ran at one rate. Both layouts are measured, each
-against its like.
+The floor is the multiplications of the taps that are not masked, at the peak of a large matrix product in the same run,
+three times that for forward + backward. A mask B filter of k x k keeps T = (k * k + 1) / 2 taps, so the ratio would be
+k^2 / T (1.80, 1.92, 1.96 for 3, 5, 7) if both ran at one rate. Both layouts are measured, each against its like.
 """
 
-import argparse
-from collections.abc import Callable
+from functools import partial
 from itertools import product
 
 import torch
 import torch.nn.functional as F
-from harness import as_row, compare, save
+from cases import FORMATS, Case, Options, Prepared, backends, compiled, suffix
+from gradients import FORWARD, PARTS, STEP, check_steps, forward_and_step
+from rates import known, peak
 from torch import Tensor
 
 from genfast import ops
 from genfast.kernels.masked_conv2d.mask import causal_mask
 from genfast.kernels.masked_conv2d.work import work
-from genfast.profiling.ceilings import product_rate
 
-FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+EAGER, COMPILED = "F.conv2d(x, weight * mask)", "the same by torch.compile"
 
 
 def dense(x: Tensor, weight: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
     return F.conv2d(x, weight * mask, bias, padding=(weight.shape[2] // 2, weight.shape[3] // 2))
 
 
-def step(function: Callable[..., Tensor], inputs: list[Tensor], grad: Tensor, *more: Tensor) -> list[Tensor]:
-    out = function(*inputs, *more)
-    return [out, *torch.autograd.grad(out, inputs, grad)]
-
-
-def check(ours: list[Tensor], theirs: list[Tensor]) -> None:
-    """No number without the right answer: within rounding of sums this long."""
-    for a, b in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * float(b.abs().max()))
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="batch 16 and 28x28 only; writes nothing")
-    parser.add_argument("--threads", type=int, default=2)
-    quick, threads = (lambda a: (a.quick, a.threads))(parser.parse_args())
-    torch.set_num_threads(threads)
-    peak = product_rate()
-    print(f"peak of a float32 matrix product: {peak / 1e9:.0f} GFLOP/s on {threads} threads")
-    rows = []
-    for layout, k, channels, side, batch in product(FORMATS, (3, 5, 7), (64, 128), (28, 32), (16, 64)):
-        if quick and (side, batch) != (28, 16):
-            continue
-        torch.manual_seed(0)
-        x = torch.randn(batch, channels, side, side).to(memory_format=FORMATS[layout])
-        grad = torch.randn_like(x)
-        weight, bias = torch.randn(channels, channels, k, k) / (channels * k * k) ** 0.5, torch.randn(channels)
-        mask = causal_mask(channels, channels, (k, k), "B")
-        inputs = [t.requires_grad_() for t in (x, weight, bias)]
-        ours_step, theirs_step = (
-            lambda inputs=inputs, grad=grad: step(ops.masked_conv2d, inputs, grad),
-            lambda inputs=inputs, grad=grad, mask=mask: step(dense, inputs, grad, mask),
+def cases(options: Options) -> list[Case]:
+    found = []
+    sizes = product(FORMATS, (3, 5, 7), (64, 128), (28, 32), (16, 64), backends(options))
+    for layout, k, channels, side, batch, backend in sizes:
+        facts = {"layout": layout, "kernel": k, "channels": channels, "side": side, "batch": batch}
+        facts["flops"] = work(batch * side * side, channels, channels, (k, k), "B").flops
+        title = f"{k}x{k}, {channels} channels, {side}x{side}, batch {batch}, {layout}{suffix(backend)}"
+        smallest = (channels, side, batch) == (64, 28, 16)
+        found.append(
+            Case(
+                "masked_conv2d",
+                title,
+                facts,
+                PARTS,
+                partial(prepare, facts, backend, options, smallest),
+                quick=smallest and (layout == "channels_last" or k == 3),
+            )
         )
-        check(ours_step(), [t * mask if t.shape == mask.shape else t for t in theirs_step()])
-        with torch.no_grad():
-            forward = compare(
-                lambda inputs=inputs: ops.masked_conv2d(*inputs), lambda inputs=inputs, mask=mask: dense(*inputs, mask)
-            )
-        both = compare(ours_step, theirs_step, turns=5)
-        flops = work(batch * side * side, channels, channels, (k, k), "B").flops
-        row = {"layout": layout, "kernel": k, "channels": channels, "side": side, "batch": batch, "flops": flops,
-               **as_row("forward", forward), **as_row("step", both),
-               "forward_of_peak": round(flops / forward.ours / peak, 3), "step_of_peak": round(3 * flops / both.ours /
-               peak, 3)}  # fmt: skip
-        rows.append(row)
-        shape = f"{layout:13} {k}x{k} {channels:3} channels {side}x{side} batch {batch:2}"
-        parts = [
-            f"{name} {ratio.median:.2f}x [{ratio.low:.2f}, {ratio.high:.2f}] {share:4.0%} of peak"
-            for name, ratio, share in (
-                ("forward", forward, row["forward_of_peak"]),
-                ("forward+backward", both, row["step_of_peak"]),
-            )
-        ]
-        print(f"{shape}:  {'   '.join(parts)}", flush=True)
-    if not quick:
-        print("wrote", save("masked_conv2d", rows, peak_gflops=round(peak / 1e9)))
+    return found
 
 
-if __name__ == "__main__":
-    main()
+def ceilings(options: Options) -> dict[str, float]:
+    return known(options.device, peak_gflops=("peak", 1e9, 0))
+
+
+def prepare(facts: dict, backend: str, options: Options, compile_too: bool) -> Prepared:
+    """compile_too: only for the smallest of each kind, since there is nothing in it that compiling could fuse."""
+    k, channels, side, batch = (facts[name] for name in ("kernel", "channels", "side", "batch"))
+    device, layout = options.device, FORMATS[facts["layout"]]
+    x = torch.randn(batch, channels, side, side, device=device).to(memory_format=layout)
+    grad = torch.randn_like(x)
+    weight = torch.randn(channels, channels, k, k, device=device) / (channels * k * k) ** 0.5
+    mask = causal_mask(channels, channels, (k, k), "B").to(device)
+    inputs = [t.requires_grad_() for t in (x, weight, torch.randn(channels, device=device))]
+    rivals, left_out = {EAGER: dense}, {}
+    if compile_too and options.compiled and not options.quick:
+        fast, why = compiled(dense, *inputs, mask)
+        rivals |= {COMPILED: fast} if fast else {}
+        left_out |= {} if fast else {COMPILED: why}
+    seconds = facts["flops"] / peak(device)
+    parts = forward_and_step(
+        (partial(ops.masked_conv2d, backend=backend), inputs, grad),
+        {name: (function, [*inputs, mask], grad) for name, function in rivals.items()},
+        {FORWARD: seconds, STEP: 3 * seconds},
+        left_out,
+    )
+
+    def masked(theirs: Tensor) -> Tensor:
+        """The dense gradient has numbers where the mask is zero."""
+        return theirs * mask if theirs.shape == mask.shape else theirs
+
+    return Prepared(parts, lambda: check_steps(parts, 1e-3, 1e-4, masked))

@@ -1,7 +1,8 @@
 """The tables in README.md, made from benchmarks/results/*.json.
 
-python benchmarks/report.py            writes them into README.md
-python benchmarks/report.py --check    exits with 1 where README.md says anything else (tests/test_readme.py)
+python benchmarks/report.py               writes them into README.md
+python benchmarks/report.py FOLDER ...    the same, after results.py took over what genfast bench wrote into the folders
+python benchmarks/report.py --check       exits with 1 where README.md says anything else (tests/test_readme.py)
 """
 
 import json
@@ -26,7 +27,7 @@ def span(values: list[float], unit: str = "x") -> str:
     """The smallest, the median and the largest."""
     low, middle, high = min(values), statistics.median(values), max(values)
     if unit == "%":
-        return f"{low:.0%} - {high:.0%}"
+        return f"{low:.0%} - **{middle:.0%}** - {high:.0%}"
     return f"{low:.2f} - **{middle:.2f}** - {high:.2f}"
 
 
@@ -39,13 +40,14 @@ def masked_conv2d(result: dict[str, Any]) -> str:
         rows = [row for row in result["rows"] if row["kernel"] == k]
         lines.append(
             f"| {k}x{k} | {2 * k * k / (k * k + 1):.2f} | {span([r['forward_median'] for r in rows])} | "
-            f"{span([r['step_median'] for r in rows])} | {span([r['forward_of_peak'] for r in rows], '%')} |"
+            f"{span([r['step_median'] for r in rows])} | {span([1 / r['forward_of_floor'] for r in rows], '%')} |"
         )
     lines.append("")
     lines.append(
         f"Smallest, **median** and largest of {len(result['rows']) // 3} cases each: 64 and 128 channels, 28x28 and "
-        f"32x32, batch 16 and 64, contiguous and channels_last, float32. Peak: {result['peak_gflops']} GFLOP/s of a "
-        f"large matrix product in the same run. {where(result['machine'])}."
+        "32x32, batch 16 and 64, contiguous and channels_last, float32; in the smallest also against torch.compile: "
+        f"the faster counts. Peak: {result['peak_gflops']:.0f} GFLOP/s of a large matrix product in the same run. "
+        f"{where(result['machine'])}."
     )
     return "\n".join(lines)
 
@@ -78,17 +80,24 @@ def lstm(result: dict[str, Any]) -> str:
 
 
 def logistic_mixture(result: dict[str, Any]) -> str:
-    lines = ["| likelihood | batch | layout | forward | forward + backward | floors |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| likelihood | batch | layout | forward | of eager | forward + backward | of eager | floors |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
     for row in result["rows"]:
-        ratios = [
-            f"**{row[f'{key}_median']:.1f}** ({row[f'{key}_low']:.1f} - {row[f'{key}_high']:.1f})"
-            for key in ("forward", "step")
-        ]
-        floors = f"{row['forward_floors']:.1f}, {row['step_floors']:.1f}"
-        lines.append(f"| {row['case']} | {row['batch']} | {row['layout']} | {' | '.join(ratios)} | {floors} |")
+        cells = [row["case"], str(row["batch"]), row["layout"]]
+        for key in ("forward", "step"):
+            compiled = "" if row[f"{key}_rival"] == "the same by torch.compile" else f", {row[f'{key}_rival']}"
+            cells += [
+                f"**{row[f'{key}_median']:.1f}** ({row[f'{key}_low']:.1f} - {row[f'{key}_high']:.1f}{compiled})",
+                f"{row[f'{key}_rivals']['eager formula']:.1f}",
+            ]
+        floors = f"{row['forward_of_floor']:.1f}, {row['step_of_floor']:.1f}"
+        lines.append(f"| {' | '.join(cells)} | {floors} |")
     lines += [
         "",
-        "Times faster than the eager formula: median and quartiles of turns in one run, float32. Floors: our time over "
+        "Times faster than torch.compile of the eager formula (where eager is faster still, it counts and is named), "
+        "and than the eager formula: medians, and quartiles of turns in one run, float32. Floors: our time over "
         f"that of the bytes and exponentials alone ({result['copy_gb_per_s']} GB/s, {result['g_exp_per_s']} billion "
         f"exponentials a second in the same run). {where(result['machine'])}.",
     ]
@@ -129,6 +138,33 @@ def sampling(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def scaling(result: dict[str, Any]) -> str:
+    lines = [
+        "| size | from | to | drawing, time | drawing, memory | training, time | training, memory |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    curves = result["curves"]
+    for axis in dict.fromkeys(curve["axis"] for curve in curves):
+        mine = {curve["kind"]: curve for curve in curves if curve["axis"] == axis}
+        x = next(iter(mine.values()))["x"]
+        cells = [axis, str(x[0]), str(x[-1])]
+        for kind in ("drawing", "training"):
+            curve = mine[kind]
+            low, high = curve["time_exponent_low"], curve["time_exponent_high"]
+            cells += [f"**{curve['time_exponent']:.2f}** ({low:.2f} - {high:.2f})"]
+            cells += [f"{curve['memory_exponent']:.2f}" if curve["memory_exponent"] is not None else ""]
+        lines.append(f"| {' | '.join(cells)} |")
+    how = "processor time of one thread" if result["settings"]["cpu_time"] else "wall-clock time"
+    base = result["settings"]["base"]
+    lines += [
+        "",
+        "Exponents of power laws, fitted to the upper half of the sizes: 1 is in proportion. Median and quartiles of "
+        f"turns; {how}. A Gated PixelCNN with {base['layers']} layers of {base['hidden']} channels, {base['batch']} "
+        f"images of {base['side']}x{base['side']} (4 where their size changes). {where(result['machine'])}.",
+    ]
+    return "\n".join(lines)
+
+
 def likelihoods(result: dict[str, Any]) -> str:
     lines = [
         "| command | held-out images | nats per image | bits/dim | training |",
@@ -163,6 +199,7 @@ TABLES = {
     "masked_conv2d": masked_conv2d,
     "lstm": lstm,
     "logistic_mixture": logistic_mixture,
+    "scaling": scaling,
     "likelihoods": likelihoods,
     "features": features,
 }
@@ -187,6 +224,14 @@ def main() -> None:
         if filled(text) != text:
             raise SystemExit("README.md differs from benchmarks/results: run python benchmarks/report.py.")
         return
+    folders = [Path(name) for name in sys.argv[1:]]
+    if folders:
+        from results import take_over, take_over_scaling  # need torch, which the tables do not
+
+        scaled = [folder for folder in folders if (folder / "scaling.json").exists()]
+        timed = [folder for folder in folders if (folder / "bench.json").exists()]
+        for path in [*map(take_over_scaling, scaled), *(take_over(timed) if timed else [])]:
+            print("wrote", path)
     README.write_text(filled(text))
 
 

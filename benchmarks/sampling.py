@@ -1,11 +1,5 @@
 """Sampling against one forward pass: the promise, measured.
 
-    python benchmarks/sampling.py [--quick] [--threads 2] [--bfloat16] [--only PixelCNN++]
-
-Each table has its result file, in which all rows are of one run: results/sampling.json, and for PixelCNN++, which takes
-as long as all the others, results/sampling_pp.json. --only measures the models whose title holds a word; a file is
-written if the whole of it was measured.
-
 "One forward" is what plain PyTorch needs to look once at the same batch: F.conv2d with weights that are masked already,
 evaluation and inference mode, contiguous or channels_last, whichever is faster. The ratio is the time of sampling over
 that; below 1, generating costs less than looking. PyTorch has no Row LSTM and no Diagonal BiLSTM: in a PixelRNN's
@@ -18,27 +12,28 @@ naive loop needs one forward pass a sub-pixel; a few of its passes are timed and
 whole image is drawn that way.
 
 precision="bfloat16" is timed against float32 where the machine has instructions for its products (target: 0.6 of the
-time), or with --bfloat16.
+time).
 """
 
-import argparse
 import copy
 import time
+from functools import lru_cache, partial
 from typing import Any
 from unittest import mock
 
 import torch
-from harness import Ratio, as_row, compare, save
+from cases import Case, Options, Prepared, Timing
+from rates import known, peak
 from torch import Tensor, nn
 
 import genfast
 from genfast.models import MODELS, ImageModel, build_model
 from genfast.nn import MaskedConv2d, ShiftedConv2d
 from genfast.ops.backends import isa
-from genfast.profiling.ceilings import product_rate
 from genfast.sampling import naive
 
-CASES = {  # by result file
+WHOLE = "Gated PixelCNN, preset digits, whole images, batch 16"
+CASES = {  # by file of results, all of which is measured in one run
     "sampling": {
         "PixelCNN, 15 blocks, h = 128, 32x32x3": ("pixelcnn", "cifar10"),
         "Gated PixelCNN, 10 layers x 128, 28x28": ("gated-pixelcnn", "mnist"),
@@ -125,13 +120,98 @@ class Forward:
         return time.perf_counter() - start
 
 
-def check(model: ImageModel, sampler: genfast.sampling.Sampler, forward: Forward) -> float:
+def cases(options: Options) -> list[Case]:
+    found = []
+    if options.device != "cpu":  # no engine there yet
+        return found
+    parts = ("ratio", "bfloat16") if has_bfloat16() else ("ratio",)
+    for file, models in CASES.items():
+        for title, (name, preset) in models.items():
+            for batch, target in TARGETS[name].items():
+                facts = {"model": title, "batch": batch, "target": target}
+                make = partial(prepare, name, preset, batch)
+                quick = batch == 4 and name in ("pixelcnn", "pixelrnn")
+                found.append(Case("sampling", f"{title}, batch {batch}", facts, parts, make, quick, file))
+    whole = Case("sampling", WHOLE, {"model": WHOLE, "batch": 16}, ("ratio",), prepare_whole_loop, quick=True)
+    return [*found, whole]
+
+
+def ceilings(options: Options) -> dict[str, float]:
+    return known("cpu", peak_gflops=("peak", 1e9, 0))
+
+
+def arrange(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The results: the whole images are no row of the table."""
+    found: dict[str, Any] = {"rows": [row for row in rows if row["model"] != WHOLE]}
+    for row in rows:
+        if row["model"] == WHOLE:
+            loop = {"loop_over_sampling": round(row["ratio_median"], 1), "images": row["batch"]}
+            found = {"whole_loop": loop, **found}
+    return found
+
+
+@lru_cache(maxsize=1)
+def samplers(name: str, preset: str) -> tuple[genfast.sampling.Sampler, genfast.sampling.Sampler | None, float]:
+    """Kept for the other batches: of float32, of bfloat16 where the machine has it, and the seconds to compile one."""
+    model = make(name, preset)
+    start = time.perf_counter()
+    sampler = genfast.compile_sampler(model, engine="cpu")
+    seconds = time.perf_counter() - start
+    narrow = genfast.compile_sampler(model, engine="cpu", precision="bfloat16") if has_bfloat16() else None
+    return sampler, narrow, seconds
+
+
+def has_bfloat16() -> bool:
+    return isa() in ("avx512_bf16", "amx_bf16")
+
+
+def prepare(name: str, preset: str, batch: int) -> Prepared:
+    sampler, narrow, compiling = samplers(name, preset)
+    model: Any = sampler.model
+    images = sampler.sample(batch, batch_size=batch)
+    flops, cache = sampler.stats.flops, sampler.stats.cache_bytes
+    forward = Forward(model, images)
+    floor = flops / peak()
+
+    def draw() -> Any:
+        return sampler.sample(batch, batch_size=batch)
+
+    def more(part: str, found: dict[str, Any]) -> dict[str, Any]:
+        cost = round(1 / found["rivals"][found["fastest"]]["median"], 3)
+        if part == "bfloat16" and narrow is not None:
+            error = logit_error(narrow, images, sampler.logits(images[:2]))
+            return {"bfloat16_over_float32": cost, "bfloat16_error": error}
+        loop = loop_seconds(model, images[: min(batch, 4)], passes=3) * batch / min(batch, 4)
+        spent = sampler.profile(batch)
+        return {
+            "sampling_over_forward": cost,
+            "share_of_peak": round(1 / found["of_floor"], 3),
+            "forward_layout": forward.layout,
+            "loop_over_sampling": round(loop / found["ours"]),
+            "flops": flops,
+            "cache_bytes": cache,
+            "logit_error": logit_error(sampler, images, forward()[:2]),
+            "compile_seconds": round(compiling, 2),
+            "time_shares": {name: round(each / sum(spent.values()), 3) for name, each in spent.items()},
+        }
+
+    parts = {"ratio": Timing(draw, {"one forward pass": forward}, floor)}
+    if narrow is not None:
+        parts["bfloat16"] = Timing(lambda: narrow.sample(batch, batch_size=batch), {"float32": draw})
+    return Prepared(parts, lambda: check(sampler, narrow, forward), more)
+
+
+def logit_error(sampler: genfast.sampling.Sampler, images: Tensor, expected: Tensor) -> float:
+    """Of the largest logit."""
+    return float((sampler.logits(images[:2]) - expected).abs().max() / expected.abs().max())
+
+
+def check(sampler: genfast.sampling.Sampler, narrow: genfast.sampling.Sampler | None, forward: Forward) -> None:
     """No number without the right answer: the engine's logits are the plain forward pass's, within rounding."""
-    images = forward.images[:2]
-    expected, got = forward()[:2], sampler.logits(images)
-    error = float((got - expected).abs().max() / expected.abs().max())
+    error = logit_error(sampler, forward.images, forward()[:2])
     assert error < 1e-4, f"the engine's logits are off by {error:.1e}"
-    return error
+    error = 0.0 if narrow is None else logit_error(narrow, forward.images, forward()[:2])
+    assert error < 0.1, f"bfloat16 logits are off by {error:.1e}"
 
 
 def loop_seconds(model: ImageModel, images: Tensor, passes: int = 2) -> float:
@@ -144,100 +224,13 @@ def loop_seconds(model: ImageModel, images: Tensor, passes: int = 2) -> float:
     return (time.perf_counter() - start) / passes * images[0].numel()
 
 
-def whole_loop() -> dict[str, float]:
+def prepare_whole_loop() -> Prepared:
     """The digits preset, drawn to the end by the loop and by the engine."""
     model = make("gated-pixelcnn", "digits")
-    sampler = genfast.compile_sampler(model)
-    assert torch.equal(sampler.sample(16), naive.sample(model, 16))
-    ratio = compare(lambda: sampler.sample(16), lambda: naive.sample(model, 16), turns=3)
-    return {"loop_over_sampling": round(ratio.median, 1), "images": 16}
+    sampler = genfast.compile_sampler(model, engine="cpu")
 
+    def check_images() -> None:
+        assert torch.equal(sampler.sample(16), naive.sample(model, 16)), "the loop draws other images"
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="batch 4 only; writes nothing")
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--turns", type=int, default=5)
-    parser.add_argument("--only", default="", help="only models whose title holds this")
-    parser.add_argument("--bfloat16", action="store_true", default=isa() in ("avx512_bf16", "amx_bf16"))
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    peak = product_rate()
-    print(f"peak of a float32 matrix product: {peak / 1e9:.0f} GFLOP/s on {arguments.threads} threads")
-    for file, cases in CASES.items():
-        chosen = {title: case for title, case in cases.items() if arguments.only in title}
-        rows = [row for title, case in chosen.items() for row in measure_case(title, *case, peak, arguments)]
-        if arguments.quick or len(chosen) < len(cases):
-            continue
-        more: dict[str, Any] = {"peak_gflops": round(peak / 1e9)}
-        if file == "sampling":
-            more["whole_loop"] = whole_loop()
-            print(f"digits preset, whole images: {more['whole_loop']['loop_over_sampling']} times faster than the loop")
-        print("wrote", save(file, rows, **more))
-
-
-def measure_case(
-    title: str, name: str, preset: str, peak: float, arguments: argparse.Namespace
-) -> list[dict[str, Any]]:
-    """A row for each batch."""
-    model = make(name, preset)
-    start = time.perf_counter()
-    sampler = genfast.compile_sampler(model, engine="cpu", threads=arguments.threads)
-    compiling = time.perf_counter() - start
-    print(f"{title}: compiled in {compiling:.1f} s, slope {sampler.plan.slope}, {sampler.plan.ticks} ticks")
-    rows = []
-    for batch, target in TARGETS[name].items():
-        if arguments.quick and batch != 4:
-            continue
-        rows.append(measure(title, model, sampler, batch, target, compiling, peak, arguments.turns))
-        if arguments.bfloat16:
-            rows[-1] |= measure_bfloat16(model, sampler, batch, arguments.turns)
-    return rows
-
-
-def measure(
-    title: str, model: ImageModel, sampler: genfast.sampling.Sampler, batch: int, target: float, compiling: float,
-    peak: float, turns: int,
-) -> dict[str, Any]:  # fmt: skip
-    """One row: interleaved timings of sampling and of one forward pass."""
-    images = sampler.sample(batch, batch_size=batch)
-    flops, cache = sampler.stats.flops, sampler.stats.cache_bytes
-    forward = Forward(model, images)
-    error = check(model, sampler, forward)
-    ratio: Ratio = compare(lambda: sampler.sample(batch, batch_size=batch), forward, turns=turns)
-    loop = loop_seconds(model, images[: min(batch, 4)], passes=3) * batch / min(batch, 4)
-    cost = 1 / ratio.median
-    parts = sampler.profile(batch)
-    shares = {name: round(seconds / sum(parts.values()), 3) for name, seconds in parts.items()}
-    row = {
-        "model": title, "batch": batch, "target": target, "sampling_over_forward": round(cost, 3),
-        **as_row("ratio", ratio), "forward_layout": forward.layout, "loop_over_sampling": round(loop / ratio.ours),
-        "flops": flops, "share_of_peak": round(flops / ratio.ours / peak, 3), "cache_bytes": cache,
-        "logit_error": error, "compile_seconds": round(compiling, 2), "time_shares": shares,
-    }  # fmt: skip
-    print(
-        f"  batch {batch:3}: sampling {ratio.ours:7.3f} s, one forward ({forward.layout}) {ratio.theirs:7.3f} s: "
-        f"{cost:.2f} x one forward (target {target}), {row['share_of_peak']:.0%} of peak, "
-        f"{row['loop_over_sampling']} times the loop, caches {cache / 1e6:.0f} MB; time: "
-        + ", ".join(f"{name} {share:.0%}" for name, share in shares.items()),
-        flush=True,
-    )
-    return row
-
-
-def measure_bfloat16(model: ImageModel, sampler: genfast.sampling.Sampler, batch: int, turns: int) -> dict[str, Any]:
-    """The time of bfloat16 over that of float32, and how far its logits are off."""
-    narrow = genfast.compile_sampler(model, engine="cpu", threads=sampler.threads, precision="bfloat16")
-    images = sampler.sample(batch, batch_size=batch)
-    exact = sampler.logits(images[:2])
-    error = float((narrow.logits(images[:2]) - exact).abs().max() / exact.abs().max())
-    assert error < 0.1, f"bfloat16 logits are off by {error:.1e}"
-    ratio = compare(
-        lambda: narrow.sample(batch, batch_size=batch), lambda: sampler.sample(batch, batch_size=batch), turns=turns
-    )
-    print(f"             bfloat16: {1 / ratio.median:.2f} of the time of float32 ({isa()}), logits off by {error:.1e}")
-    return {"bfloat16_over_float32": round(1 / ratio.median, 3), "bfloat16_error": error}
-
-
-if __name__ == "__main__":
-    main()
+    parts = {"ratio": Timing(lambda: sampler.sample(16), {"naive loop": lambda: naive.sample(model, 16)})}
+    return Prepared(parts, check_images)

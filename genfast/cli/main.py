@@ -19,6 +19,7 @@ VERBS = {
     "complete": "draw the missing part of partly known images",
     "check": "is a network causal: leaks by layer, blind spots, receptive field; of any PyTorch module",
     "profile": "where the time goes, by operator or sampler step, and how far that is from what this machine can do",
+    "bench": "times against what you would otherwise run, against another revision, and how they grow with sizes",
     "info": "versions, processor, and which operators run on what",
     "demo": "train on small handwritten digits for about a minute, draw new ones, compare two samplers",
 }

@@ -1,0 +1,54 @@
+"""Every operator's GPU kernels once, forward and backward, at small odd sizes: for compute-sanitizer, which makes them
+a hundred times slower. `make gpu-check` runs it.
+
+    compute-sanitizer --tool memcheck python benchmarks/gpu_small.py cuda
+"""
+
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genfast import ops
+
+Made = tuple[str, Callable[..., Tensor], list[Tensor], tuple[Any, ...]]  # name, operator, what has gradients, the rest
+
+
+def cases(device: str) -> Iterator[Made]:
+    def leaf(*shape: int, last: bool = False) -> Tensor:
+        x = torch.randn(*shape, device=device)
+        return (x.contiguous(memory_format=torch.channels_last) if last else x).requires_grad_()
+
+    for last in (False, True):
+        for mask, groups in (("A", 3), ("B", 1)):
+            inputs = [leaf(2, 6, 5, 7, last=last), leaf(9, 6, 3, 3), leaf(9)]
+            yield f"masked_conv2d, mask {mask}, {groups} groups", ops.masked_conv2d, inputs, (mask, groups)
+        yield "row_lstm", ops.row_lstm, [leaf(2, 20, 5, 7, last=last), leaf(20, 5, 3), leaf(5), leaf(5)], ()
+        yield "diagonal_lstm", ops.diagonal_lstm, [leaf(2, 20, 5, 7, last=last), leaf(20, 5, 2), leaf(5), leaf(5)], ()
+        images = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8, device=device)
+        yield "logistic_mixture", ops.logistic_mixture, [leaf(2, 40, 5, 7, last=last)], (images, 4)
+        yield "one logistic", ops.logistic_mixture, [leaf(2, 6, 5, 7, last=last)], (images, None)
+
+
+def results(operator: Callable[..., Tensor], inputs: list[Tensor], rest: tuple[Any, ...], backend: str) -> list[Tensor]:
+    out = operator(*inputs, *rest, backend=backend)
+    return [out, *torch.autograd.grad(out.sum(), inputs)]
+
+
+def check(backend: str) -> None:
+    """Raises AssertionError, naming the operator, where a backend is wrong."""
+    torch.manual_seed(0)
+    for name, operator, inputs, rest in cases("cuda" if backend in ("cuda", "triton") else "cpu"):
+        got = results(operator, inputs, rest, backend)
+        expected = results(operator, inputs, rest, "reference")
+        for a, b in zip(got, expected, strict=True):
+            limit = 1e-3 * float(b.detach().abs().max())
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=limit, msg=lambda text, name=name: f"{name}: {text}")
+        print(f"{name}: right by {backend}", flush=True)
+
+
+if __name__ == "__main__":
+    check(sys.argv[1])
+    torch.cuda.synchronize()
