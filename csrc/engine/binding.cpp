@@ -309,15 +309,9 @@ std::unique_ptr<PyRun> start(const Engine& engine, py::object images, py::object
   return std::make_unique<PyRun>(p, r, Options{threads, profile, poison}, std::move(kept));
 }
 
-Split split_of(const Engine& engine, int64_t n, int threads) {
-  if (n < 0 || n > 1 << 24 || threads < 1) throw Refusal("A batch needs a number of images and of threads.");
-  return Split(n, threads, engine.program->pairs);
-}
-
-int teams(const Engine& engine, int64_t n, int threads) { return split_of(engine, n, threads).teams; }
-
 int64_t cache_bytes(const Engine& engine, int64_t n, int threads) {
-  const Split split = split_of(engine, n, threads);
+  if (n < 0 || n > 1 << 24 || threads < 1) throw Refusal("A batch needs a number of images and of threads.");
+  const Split split(n, threads);
   int64_t total = 0;
   for (int t = 0; t < split.teams; t++) total += 4 * engine.program->cache_floats(split.first(t + 1) - split.first(t));
   return total;
@@ -458,7 +452,6 @@ void bind(py::module_& m) {
       .def("start", &start, py::arg("images"), py::arg("known"), py::arg("uniforms"), py::arg("conditions"),
            py::arg("temperature") = 1.0, py::arg("top_k") = 0, py::arg("top_p") = 1.0, py::arg("log_probs") = py::none(),
            py::arg("params") = py::none(), py::arg("threads") = 1, py::arg("profile") = false, py::arg("poison") = false)
-      .def("teams", &teams, py::arg("n"), py::arg("threads"), "In how many parts n images are drawn, each by threads of its own.")
       .def("cache_bytes", &cache_bytes, py::arg("n"), py::arg("threads"), "Bytes that the caches of n images take.");
   m.def("pointwise", &pointwise, "kernels/pointwise on float32 arrays [M, N], [M, 1] or [1, N].");
   m.def("reduce", &reduce, py::arg("kind"), py::arg("x"), py::arg("eps") = 0.0f, "kernels/reduce on a float32 array [M, N].");
