@@ -323,15 +323,9 @@ std::unique_ptr<PyRun> start(const Engine& engine, py::object images, py::object
   return std::make_unique<PyRun>(p, r, Options{threads, profile, poison}, std::move(kept));
 }
 
-Split split_of(const Engine& engine, int64_t n, int threads) {
-  if (n < 0 || n > 1 << 24 || threads < 1) throw Refusal("A batch needs a number of images and of threads.");
-  return Split(n, threads, engine.program->pairs);
-}
-
-int teams(const Engine& engine, int64_t n, int threads) { return split_of(engine, n, threads).teams; }
-
 int64_t cache_bytes(const Engine& engine, int64_t n, int threads) {
-  const Split split = split_of(engine, n, threads);
+  if (n < 0 || n > 1 << 24 || threads < 1) throw Refusal("A batch needs a number of images and of threads.");
+  const Split split(n, threads);
   int64_t total = 0;
   for (int t = 0; t < split.teams; t++) total += 4 * engine.program->cache_floats(split.first(t + 1) - split.first(t));
   return total;
@@ -532,7 +526,6 @@ void bind(py::module_& m) {
       .def("start", &start, py::arg("images"), py::arg("known"), py::arg("uniforms"), py::arg("conditions"),
            py::arg("temperature") = 1.0, py::arg("top_k") = 0, py::arg("top_p") = 1.0, py::arg("log_probs") = py::none(),
            py::arg("params") = py::none(), py::arg("threads") = 1, py::arg("profile") = false, py::arg("poison") = false)
-      .def("teams", &teams, py::arg("n"), py::arg("threads"), "In how many parts n images are drawn, each by threads of its own.")
       .def("cache_bytes", &cache_bytes, py::arg("n"), py::arg("threads"), "Bytes that the caches of n images take.")
       .def("flat", &flat_program,
            "The plan for the cuda engine: header and program as bytes, and the floats of an image before each value's cache.");

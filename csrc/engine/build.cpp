@@ -10,7 +10,6 @@ namespace {
 
 constexpr int64_t kMost = int64_t(1) << 31;  // of positions, channels, slots, ...: products of two fit 64 bits
 constexpr int64_t kBlockBytes = 192 << 10;   // what a block of rows should take of an L2 cache, weights aside
-constexpr double kWorthMeeting = 256 << 10;  // bytes of weights of a launch: two meetings cost less than half of their way
 constexpr int64_t kFewBytes = 256 << 10;     // of weights: they stay in an L2 cache, with what else a tick needs
 constexpr int64_t kFewRows = 24;
 constexpr int64_t kMostParts = int64_t(1) << 24;
@@ -49,7 +48,6 @@ class Builder {
     std::fill_n(p_.zeros.get(), widest_read_ + kRowPadding, 0.0f);
     check_launches();
     pack_weights();
-    weigh_launches();
     build_draws();
   }
 
@@ -434,18 +432,6 @@ class Builder {
     }
     int64_t first = 0;
     for (int64_t& count : p_.first_launch) first += std::exchange(count, first);
-  }
-
-  // How many bytes of weights a launch reads, on average over those that read any.
-  void weigh_launches() {
-    double bytes = 0, launches = 0;
-    for (const Launch& launch : p_.launches) {
-      const Head& head = p_.kernels[launch.kernel].head;
-      if (head.packed < 0) continue;
-      bytes += 4.0 * double(Panels(head.width, cpu_kernels().panel).end * head.packed_depth);
-      launches++;
-    }
-    p_.pairs = bytes > kWorthMeeting * launches;
   }
 
   void build_draws() {

@@ -177,7 +177,6 @@ struct Program {
   Memory<float> weights;           // of all products in the order in which they are first needed, or
   Memory<BFloat16Pair> weight_pairs;  // in bfloat16, with pairs of rows
   bool streams = false;            // a tick's weights push everything else out of the caches: what comes next is fetched ahead
-  bool pairs = false;              // a launch's weights take so long to come that it pays if two threads read half of them each
   std::vector<int64_t> next_product;  // [launches + 1]: the first launch from this one on that is of a product
 
   int64_t params() const {

@@ -93,7 +93,7 @@ Run::Run(std::shared_ptr<const Program> program, const Request& request, const O
     : program_(std::move(program)), request_(request), options_(options) {
   const Program& p = *program_;
   check(p, request, options);
-  const Split split(request.n, options.threads, p.pairs);
+  const Split split(request.n, options.threads);
   for (int t = 0; t < split.teams; t++) {
     const int64_t first = split.first(t), images = split.first(t + 1) - first;
     teams_.push_back(std::make_unique<Team>(*this, p, first, images, split.members, options.poison));

@@ -46,14 +46,9 @@ struct Options {
 };
 
 // How many images each team has, and how many threads: min(threads, n) teams, and what threads are left over share out the work
-// within each. Where that pays (Program::pairs), and there are few images for each thread, two threads make a team: each then
-// reads half of the weights for all its images, instead of all of them for half.
+// within each.
 struct Split {
-  Split(int64_t n, int threads, bool pairs) : teams(int(n < threads ? (n > 0 ? n : 1) : threads)), images(n) {
-    if (pairs && threads % 2 == 0 && n >= threads && n < kFewImages * threads) teams = threads / 2;
-    members = threads / teams;
-  }
-  static constexpr int64_t kFewImages = 8;  // for a thread: from there on, it is busy while the weights come
+  Split(int64_t n, int threads) : teams(int(n < threads ? (n > 0 ? n : 1) : threads)), members(threads / teams), images(n) {}
   int teams, members;
   int64_t images;
   int64_t first(int team) const { return images * team / teams; }

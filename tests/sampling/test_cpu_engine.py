@@ -118,18 +118,6 @@ def test_blocks_of_more_rows_than_are_worked_on_at_a_time() -> None:
     assert bits(draw(plan, request(program, 3, 240))) == bits(part(whole, slice(240, 243)))
 
 
-def test_two_threads_share_few_images_where_weights_are_large() -> None:
-    """Then each reads half of the weights for all images, and nothing else changes, to the bit."""
-    small, large = schedule(CASES[0]), schedule(every_kind(8, (1, 2, 3), 4, hidden=512))
-    for plan, few in ((small, [1, 2, 4, 4]), (large, [1, 1, 2, 4])):
-        engine = CpuEngine(plan).engine
-        assert [engine.teams(n, t) for n, t in ((1, 2), (4, 2), (5, 4), (32, 4))] == few
-        assert engine.teams(5, 3) == 3  # of an odd number one would be left over
-    whole = draw(large, request(large.program, 9))
-    for threads in (2, 4):
-        assert bits(draw(large, request(large.program, 9), threads)) == bits(whole)
-
-
 @pytest.mark.parametrize("options", [{"temperature": 0.6}, {"temperature": 0.0}, {"top_k": 2}, {"top_p": 0.5}], ids=str)
 def test_options_change_the_draw_and_not_the_log_probability(options: dict[str, Any]) -> None:
     program = CASES[2]
