@@ -31,7 +31,8 @@ def error_budget(
     ``reference_fn`` takes tensors of ``dtype`` (and anything else) and returns one tensor or several. The budget of an
     output is ``multiple`` times the largest error of plain PyTorch in ``dtype``, plus two roundings of the output's
     largest value, so that a case where PyTorch happens to be exact (one channel, say) still allows another order of
-    summation. float64 has no wider truth: there the error is the one measured in float32, scaled to float64.
+    summation. float64 has no wider truth: there the error is the one measured in float32, scaled to float64, and counts
+    once more, since what is taken for the truth has it as well.
 
     ``precision`` is the unit roundoff of the factors where it is coarser than the dtype's (TF32: 2**-11); it then takes
     the dtype's place in those two roundings.
@@ -40,6 +41,7 @@ def error_budget(
     scale = unit_roundoff(dtype) / unit_roundoff(narrow)
     truth = _run(reference_fn, args, torch.float64)
     plain = _run(reference_fn, args, narrow)
+    allowed = multiple if narrow == dtype else multiple + 1
     exact_of_plain = truth if narrow == dtype else _run(reference_fn, [_as(a, narrow) for a in args], torch.float64)
     budgets = []
     for exact, target, rounded in zip(truth, exact_of_plain, plain, strict=True):
@@ -48,7 +50,7 @@ def error_budget(
             continue
         error = scale * float((rounded.double() - target).abs().max())
         rounding = 2 * (unit_roundoff(dtype) if precision is None else precision) * float(exact.abs().max())
-        budgets.append(multiple * error + rounding)
+        budgets.append(allowed * error + rounding)
     return truth, budgets
 
 
