@@ -23,7 +23,7 @@ from genfast.likelihoods import bits_per_dim
 from genfast.models import MODELS, VAE, ImageConfig, config_from_dict
 from genfast.training import DataConfig, Metrics, TrainConfig, evaluate, load_model, train
 
-BURSTS, BURST_STEPS = 5, 20
+BURSTS, BURST_STEPS, BURST_LOG = 5, 40, 10  # writing a line takes as long as a step of a small model
 IMPORTANCE_SAMPLES = 200  # of the bound that stands for a VAE's likelihood
 
 
@@ -41,7 +41,7 @@ def step_seconds(run: Path) -> float:
 
 def step_seconds_on(threads: int, name: str, config: ImageConfig, recipe: TrainConfig, source: DataConfig) -> float:
     """The same for this many threads, in the quietest of a few bursts: other work on the machine only ever adds."""
-    burst = replace(recipe, max_steps=BURST_STEPS, num_threads=threads, log_every=1, sample_images=0)
+    burst = replace(recipe, max_steps=BURST_STEPS, num_threads=threads, log_every=BURST_LOG, sample_images=0)
     images = source.load("train")
     with tempfile.TemporaryDirectory() as folder:
         runs = [Path(folder) / str(i) for i in range(BURSTS)]
