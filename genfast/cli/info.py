@@ -21,7 +21,7 @@ def main(argv: Sequence[str]) -> None:
         "sampling engines are present, or why they are not.",
     )
     from genfast.ops.backends import report
-    from genfast.sampling.sampler import engine_table
+    from genfast.sampling.engines import engine_table
 
     print(report())
     print("\nsampling engine  state")

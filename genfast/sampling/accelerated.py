@@ -16,7 +16,8 @@ from genfast.compiler.resolve import causal, observe, resolve
 from genfast.compiler.target import Condition, Target
 from genfast.errors import NotCausal, NotSupported
 from genfast.likelihoods import Likelihood
-from genfast.sampling.sampler import LOOPS, Sampler, check_options
+from genfast.sampling.engines import LOOPS, check_options
+from genfast.sampling.sampler import Sampler
 from genfast.sampling.task import evaluation_mode
 
 

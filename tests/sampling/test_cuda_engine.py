@@ -10,7 +10,7 @@ from genfast import compile_sampler
 from genfast.errors import NotSupported
 from genfast.ops import backends
 from genfast.sampling import naive
-from genfast.sampling.sampler import engine_table
+from genfast.sampling.engines import engine_table
 from genfast.testing import require_cuda
 from tests.kernels.emulation import (
     ENGINE,

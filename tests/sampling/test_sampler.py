@@ -31,6 +31,8 @@ def test_engines(rgb: Any) -> None:
         GenfastError, match="Unknown engine 'warp': choose auto, naive, jacobi, eager, cpu, triton or cuda"
     ):
         compile_sampler(rgb, engine="warp")
+    with pytest.raises(NotSupported, match="The cuda engine has no tf32: use engine='triton'"):
+        compile_sampler(rgb, engine="cuda", precision="tf32")
     with pytest.raises(GenfastError, match="cannot be sampled"):
         compile_sampler(nn.Linear(2, 2))  # type: ignore[arg-type]
 
