@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from genfast.errors import GenfastError
+from genfast.errors import GenfastError, NotSupported
 from genfast.likelihoods import bits_per_dim
 from genfast.sampling import compile_sampler, naive
 
