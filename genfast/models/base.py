@@ -58,6 +58,22 @@ def check_int(name: str, value: object, low: int, high: int | None = None) -> No
         raise GenfastError(f"{name} must be {wanted}, not {value!r}.")
 
 
+def check_condition(num_classes: int | None, condition_dim: int | None) -> None:
+    """Raises GenfastError unless a model has a number of classes, a width of vectors, or neither."""
+    if num_classes is not None:
+        check_int("num_classes", num_classes, 1)
+    if condition_dim is not None:
+        check_int("condition_dim", condition_dim, 1)
+    if num_classes is not None and condition_dim is not None:
+        raise GenfastError("Set num_classes or condition_dim, not both: a model has one condition.")
+
+
+def check_dropout(dropout: float) -> None:
+    """Raises GenfastError unless dropout is a share below 1."""
+    if not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise GenfastError(f"dropout must be 0 or more and below 1, not {dropout!r}.")
+
+
 def check_kernel(name: str, value: object, low: int = 1) -> None:
     """Raises GenfastError unless value is an odd integer of at least low."""
     check_int(name, value, low)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from genfast.errors import GenfastError
-from genfast.models.base import ImageModel, ModelConfig, channels_last, check_int, check_kernel
+from genfast.models.base import ImageModel, ModelConfig, channels_last, check_condition, check_int, check_kernel
 from genfast.nn import MaskedConv2d
 
 
@@ -40,12 +40,7 @@ class GatedPixelCNNConfig(ModelConfig):
         check_int("head", self.head, channels)
         if self.hidden % channels:
             raise GenfastError(f"hidden must be a multiple of the image's {channels} channels, not {self.hidden}.")
-        if self.num_classes is not None:
-            check_int("num_classes", self.num_classes, 1)
-        if self.condition_dim is not None:
-            check_int("condition_dim", self.condition_dim, 1)
-        if self.num_classes is not None and self.condition_dim is not None:
-            raise GenfastError("Set num_classes or condition_dim, not both: a model has one condition.")
+        check_condition(self.num_classes, self.condition_dim)
 
 
 def gate(x: Tensor, color_groups: int = 1) -> Tensor:

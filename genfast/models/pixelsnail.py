@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from genfast.errors import GenfastError
 from genfast.likelihoods import Likelihood, LogisticMixture, make_likelihood
-from genfast.models.base import ImageConfig, check_int
+from genfast.models.base import ImageConfig, check_condition, check_dropout, check_int
 from genfast.models.gated_resnet import GatedResnet, shift_down, shift_right
 from genfast.models.mixture_model import MixtureModel
 from genfast.nn import ShiftedConv2d
@@ -52,14 +52,8 @@ class PixelSNAILConfig(ImageConfig):
         for name in ("key_channels", "value_channels"):
             if getattr(self, name) % self.heads:
                 raise GenfastError(f"{name} must be a multiple of the {self.heads} heads, not {getattr(self, name)}.")
-        if not isinstance(self.dropout, int | float) or not 0 <= self.dropout < 1:
-            raise GenfastError(f"dropout must be 0 or more and below 1, not {self.dropout!r}.")
-        if self.num_classes is not None:
-            check_int("num_classes", self.num_classes, 1)
-        if self.condition_dim is not None:
-            check_int("condition_dim", self.condition_dim, 1)
-        if self.num_classes is not None and self.condition_dim is not None:
-            raise GenfastError("Set num_classes or condition_dim, not both: a model has one condition.")
+        check_dropout(self.dropout)
+        check_condition(self.num_classes, self.condition_dim)
         self._check_likelihood()
 
     def _check_likelihood(self) -> None:
