@@ -9,9 +9,9 @@ import torch.nn.functional as F
 
 from genfast.errors import GenfastError
 from genfast.models import PixelCNNPP, PixelCNNPPConfig
-from genfast.models.gated_resnet import OUT_GAIN, concat_elu, shift_down, shift_right
+from genfast.models.gated_resnet import concat_elu, shift_down, shift_right
 from genfast.models.pixelcnn_pp import PRESETS
-from genfast.nn import ShiftedConv2d
+from tests.models.initialized import assert_initialized
 
 
 def tiny(levels: int = 256, **values: object) -> PixelCNNPP:
@@ -88,22 +88,7 @@ def test_initialized_by_data(condition):
     images = torch.randint(0, 256, (16, 3, 9, 7))
     given = {"num_classes": torch.arange(16) % 3, "condition_dim": torch.randn(16, 2)}
     told = given[next(iter(condition))] if condition else None
-    model.initialize(images, told)
-    assert model.training
-    seen = []
-
-    def watch(module, _, out):
-        std, mean = torch.std_mean(out, (0, 2, 3), correction=0)
-        seen.append(module)
-        assert mean.abs().max() < 1e-4
-        torch.testing.assert_close(std, torch.full_like(std, module.gain), rtol=1e-3, atol=0)
-
-    layers = [m for m in model.modules() if isinstance(m, ShiftedConv2d)]
-    for module in layers:
-        module.register_forward_hook(watch)
-    model(images, told)
-    assert len(seen) == len(layers)
-    assert {module.gain for module in seen} == {1.0, OUT_GAIN}
+    assert_initialized(model, images, told)
 
 
 def test_streams_keep_their_scale():
