@@ -78,8 +78,10 @@ def measure(options: Options, only: str, threads: int, cpu_time: bool, json_out:
     """Runs the cases in this process. json_out: for the JSON of pytest-benchmark, ratios in extra_info."""
     names(options, only)
     collector = Collector()
-    arguments = [str(HERE), "-c", str(HERE / "pytest.ini"), "--device", options.device, "--only", only]
-    arguments += ["--threads", str(threads), "--compile-limit", str(options.compile_limit)]
+    arguments = [str(HERE), "-c", str(HERE / "pytest.ini")]
+    # With "=": what stands by itself, even nothing, would be one more path, whose conftest.py pytest would obey.
+    arguments += [f"--device={options.device}", f"--only={only}"]
+    arguments += [f"--threads={threads}", f"--compile-limit={options.compile_limit}"]
     arguments += ["--quick"] * options.quick + ["--cpu-time"] * cpu_time + ["--no-compile"] * (not options.compiled)
     arguments += [f"--benchmark-json={json_out}"] if json_out else []
     # What pytest would print is said by the collector, in words.

@@ -59,8 +59,10 @@ run.write_report(found, Path("bench"))
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A run of the suite of fake_suite.py, in a process of its own."""
+    """A run of the suite of fake_suite.py, in a process of its own, where tests lie whose fixtures would slow it."""
     folder = tmp_path_factory.mktemp("run")
+    (folder / "tests").mkdir()
+    (folder / "tests" / "conftest.py").write_text("raise RuntimeError('the tests have no say in benchmarks')\n")
     argv = [sys.executable, "-c", RUN, str(ROOT / "benchmarks"), str(Path(__file__).parent)]
     done = subprocess.run(argv, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
