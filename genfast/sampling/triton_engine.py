@@ -81,8 +81,7 @@ class TritonEngine:
                 begin = int(self.plan.launch_begin[i])
                 count = int(self.plan.launch_end[i]) - begin
                 for part in self.program.parts[self.plan.launch_kernel[i]]:
-                    numbers = part.numbers(begin, count)
-                    found.append(cells.launch(session.buffers, part.constants, numbers, session.n, self.precision))
+                    found.append(part.launch(session.buffers, begin, count, session.n, self.precision))
         return found
 
     def draws(self, session: "Session", c: int, tick: int) -> list[Launch]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from genfast.compiler.plan import Argument, Kernel, Slice, Store
-from genfast.compiler.program import Constant, Linear, Read
+from genfast.compiler.program import Attend, Constant, Linear, Read
 
 MOST_PIECES = 4  # that a store is cut into, so that narrower ones can share its launch
 MOST_SUMS = 4  # products side by side that a launch keeps in registers
@@ -64,17 +64,19 @@ def lanes_of(kernel: Kernel, head_width: int) -> list[Lanes]:
     """The launches that do what the kernel does, in order. head_width: of register 0, if there is a head.
 
     One where all stores can share lanes. A product is computed once: if it does not fit, the first launch stores it
-    for the others.
+    for the others. So is attention, whose kernel has no body.
     """
-    groups = grouped(kernel.stores)
-    fused = [Follower(kernel, width, True).launch(stores) for width, stores in groups]
-    if not isinstance(kernel.head, Linear) or (len(fused) == 1 and sums_fit(fused[0])):
-        return fused
+    if not isinstance(kernel.head, Attend):
+        groups = grouped(kernel.stores)
+        fused = [Follower(kernel, width, True).launch(stores) for width, stores in groups]
+        if not isinstance(kernel.head, Linear) or (len(fused) == 1 and sums_fit(fused[0])):
+            return fused
     follower = Follower(kernel, head_width, True)
-    product = follower.launch([s for s in kernel.stores if s.register == 0])
-    product.stores.append(LaneStore(follower.register(0, 0), None, 0))
+    head = follower.launch([s for s in kernel.stores if s.register == 0])
     rest = grouped(tuple(s for s in kernel.stores if s.register != 0))
-    return [product, *(Follower(kernel, width, False).launch(stores) for width, stores in rest)]
+    if rest:
+        head.stores.append(LaneStore(follower.register(0, 0), None, 0))
+    return [head, *(Follower(kernel, width, False).launch(stores) for width, stores in rest)]
 
 
 def sums_fit(lanes: Lanes) -> bool:

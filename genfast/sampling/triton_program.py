@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from genfast.compiler.plan import Kernel, Plan
-from genfast.compiler.program import Constant, Copy, Linear, Lookup, Read, Reduce
+from genfast.compiler.program import Attend, Constant, Copy, Linear, Lookup, Read, Reduce
 from genfast.errors import GenfastError, NotSupported
+from genfast.kernels.attend import triton_launch as attention
 from genfast.kernels.cells import triton_launch as cells
+from genfast.kernels.common.triton_launch import Launch
 from genfast.sampling.triton_lanes import Lane, Lanes, LaneStore, Scratch, lanes_of
 
 ALIGN = 16  # numbers: where regions and weights start
@@ -58,8 +60,25 @@ class Part:
     meta: int
     weight: int
 
-    def numbers(self, begin: int, count: int) -> cells.Numbers:
-        return cells.Numbers(begin, count, self.table, self.positions, self.meta, self.weight)
+    def launch(self, buffers: cells.Buffers, begin: int, count: int, n: int, precision: str) -> Launch:
+        """For entries begin .. begin + count - 1 of the kernel's order, of n images."""
+        numbers = cells.Numbers(begin, count, self.table, self.positions, self.meta, self.weight)
+        return cells.launch(buffers, self.constants, numbers, n, precision)
+
+
+@dataclass(frozen=True)
+class AttendPart:
+    """The same for attention. numbers: of a launch of everything; seen: int [positions], keys that each query sees."""
+
+    constants: attention.Constants
+    numbers: attention.Numbers
+    seen: np.ndarray
+
+    def launch(self, buffers: cells.Buffers, begin: int, count: int, n: int, precision: str) -> Launch:
+        arena, _, floats, tables = buffers
+        numbers = self.numbers._replace(begin=begin, cells=count)
+        longest = int(self.seen[begin : begin + count].max(initial=0))
+        return attention.launch(arena, floats, tables, self.constants, numbers, longest, n)
 
 
 @dataclass(frozen=True)
@@ -97,7 +116,7 @@ class TritonProgram:
         slots = np.where(positions >= 0, self.plan.slots[value][positions], -1)
         return np.where(slots >= 0, self.region[value] + slots * self.plan.values[value].channels, -1)
 
-    def pack(self, kernel: Kernel, k: int) -> list[Part]:
+    def pack(self, kernel: Kernel, k: int) -> list[Part | AttendPart]:
         mine = self.plan.launch_kernel == k
         begin, end = self.plan.launch_begin[mine], self.plan.launch_end[mine]
         order = self.plan.order[k]
@@ -132,15 +151,20 @@ class Packer:
         self.known: dict[bytes, int] = {}
         self.meta = self.weight = 0
 
-    def part(self) -> Part:
+    def part(self) -> Part | AttendPart:
+        if self.lanes.has_head and isinstance(self.kernel.head, Attend):
+            return self.attend(self.kernel.head)
         constants = self.head() if self.lanes.has_head else cells.Constants("none", (), (), 0)
         heads = [lane.column for lane in self.lanes.heads()]
         body = tuple(self.instruction(lane, heads) for lane in self.lanes.body)
         stores = tuple(self.store(s) for s in self.lanes.stores)
         sums = tuple(heads) if constants.head == "linear" else ()
         constants = constants._replace(body=body, stores=stores, lanes=self.lanes.width, sums=sums)
-        table = self.program.tables.add(np.stack(self.rows) if self.rows else np.zeros((1, len(self.order))))
-        return Part(constants, table, len(self.order), self.meta, self.weight)
+        return Part(constants, self.table(), len(self.order), self.meta, self.weight)
+
+    def table(self) -> int:
+        """Where the rows made so far lie."""
+        return self.program.tables.add(np.stack(self.rows) if self.rows else np.zeros((1, len(self.order))))
 
     def row(self, entries: np.ndarray) -> int:
         """The row of the launch's table that holds these entries."""
@@ -152,11 +176,14 @@ class Packer:
 
     def read(self, read: Read) -> tuple[int, int]:
         """(row of the table, stride)"""
-        at = read.at[self.order]
-        entries = self.program.entries(read.value, at)
-        if ((at >= 0) & (entries < 0)).any():
-            raise GenfastError(f"{self.kernel.name} reads positions of value {read.value} that the plan does not keep.")
+        self.check_kept(read)
+        entries = self.program.entries(read.value, read.at[self.order])
         return self.row(entries), self.program.plan.values[read.value].channels
+
+    def check_kept(self, read: Read) -> None:
+        at = read.at[self.order]
+        if (self.program.plan.slots[read.value][at[at >= 0]] < 0).any():
+            raise GenfastError(f"{self.kernel.name} reads positions of value {read.value} that the plan does not keep.")
 
     def constant(self, constant: Constant) -> tuple[int, bool]:
         """(row of the table, whether positions differ)"""
@@ -276,6 +303,45 @@ class Packer:
             regular=regular,
             k=k,
         )
+
+    # ---- attention ----
+
+    def attend(self, head: Attend) -> AttendPart:
+        """Lists of slots, for each query one after the other; those of layers that see the same slots are held once."""
+        there = head.key.at[self.order] >= 0
+        seen = there.sum(1)
+        first = np.cumsum(seen) - seen
+        keys, values = (self.slots_of(read, there) for read in (head.key, head.value))
+        bias = 0
+        if head.bias is not None:  # for each query [heads, keys]
+            each = [b[:, t].reshape(-1) for b, t in zip(head.bias[self.order], there, strict=True)]
+            bias = self.program.constants.add(np.concatenate(each))
+        row, stride = self.read(head.query)
+        constants = attention.Constants(
+            head.heads,
+            head.key.width // head.heads,
+            head.value.width // head.heads,
+            head.scale,
+            (row, stride, head.query.start),
+            self.row(first),
+            self.row(seen),
+            (self.channels(head.key), head.key.start),
+            (self.channels(head.value), head.value.start),
+            head.bias is not None,
+            tuple(self.store(s)[1:] for s in self.lanes.stores),
+            int(seen.max(initial=0)),
+        )
+        key, value = (self.program.region[read.value] for read in (head.key, head.value))
+        numbers = attention.Numbers(0, 0, self.table(), len(self.order), keys, values, key, value, bias)
+        return AttendPart(constants, numbers, seen)
+
+    def slots_of(self, read: Read, there: np.ndarray) -> int:
+        self.check_kept(read)
+        at = read.at[self.order][there]
+        return self.program.tables.add(np.where(at >= 0, self.program.plan.slots[read.value][at], -1))
+
+    def channels(self, read: Read) -> int:
+        return self.program.plan.values[read.value].channels
 
 
 def regular_taps(meta: Sequence[tuple[int, int, int, int]], k: int, taps: int) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ The plans are of small images: what is compiled does not depend on the image's s
 import json
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import triton
@@ -26,6 +27,8 @@ from genfast.models import (
     PixelCNNPPConfig,
     PixelRNN,
     PixelRNNConfig,
+    PixelSNAIL,
+    PixelSNAILConfig,
 )
 from genfast.sampling.sampler import example_conditions
 from genfast.sampling.task import evaluation_mode
@@ -35,6 +38,7 @@ from tests.sampling.programs import every_kind
 
 TYPES[torch.int32] = "i32"
 CPU = torch.device("cpu")
+COMPILED = ("HEAD_KIND", "KIND", "GATHERS", "BLOCK_N", "BIASED")
 
 
 def engine_of(model: nn.Module, precision: str) -> TritonEngine:
@@ -55,7 +59,9 @@ def engines() -> Iterator[tuple[str, int, TritonEngine]]:
     yield "pixelcnn", 80, engine_of(colours, "bfloat16")
     mixture = PixelCNNPP(PixelCNNPPConfig((3, 2, 2), filters=160, resnets=1, scales=1)).eval()
     yield "pixelcnn++", 90, engine_of(mixture, "tf32")
-    plan = schedule(every_kind(0, (1, 3, 3), 256, attends=False))
+    snail = PixelSNAIL(PixelSNAILConfig((1, 5, 5), levels=2, filters=64, blocks=1, resnets=1)).eval()
+    yield "pixelsnail", 90, engine_of(snail, "float32")
+    plan = schedule(every_kind(0, (1, 3, 3), 256))
     yield "every-kind", 80, TritonEngine(plan, make_likelihood("categorical", 1, 256), CPU)
 
 
@@ -63,7 +69,7 @@ def distinct(engine: TritonEngine) -> list[Launch]:
     """One launch of each kind: of those that differ in sizes and elementwise steps only, the longest."""
     found: dict[tuple, Launch] = {}
     for launch in all_launches(engine, 64):
-        kind = (launch.kernel, *(launch.args.get(name) for name in ("HEAD_KIND", "KIND", "GATHERS", "BLOCK_N")))
+        kind: tuple[Any, ...] = (launch.kernel, *(launch.args.get(name) for name in COMPILED))
         kind += len(launch.args.get("OFFSETS", ())), bool(launch.args.get("REGULAR"))
         if kind not in found or size(launch) > size(found[kind]):
             found[kind] = launch
