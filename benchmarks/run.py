@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 @dataclass
 class Found:
     """entries: extra_info of what was timed, in order; wrong: (case and part, what its check said).
-    settings: how it was run."""
+    settings: how it was run; interrupted: not to its end."""
 
     machine: dict[str, Any] = field(default_factory=dict)
     entries: list[dict[str, Any]] = field(default_factory=list)
@@ -30,6 +30,7 @@ class Found:
     settings: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+    interrupted: bool = False
 
 
 class Collector:
@@ -92,10 +93,13 @@ def measure(options: Options, only: str, threads: int, cpu_time: bool, json_out:
     found = collector.found
     found.seconds = time.perf_counter() - start
     found.machine = here | {"threads": torch.get_num_threads()}
-    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+    found.interrupted = code == pytest.ExitCode.INTERRUPTED
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED):
         raise GenfastError(f"pytest stopped with exit code {int(code)}: what it printed above says why.")
     found.settings = {**asdict(options), "only": only, "cpu_time": cpu_time}
     found.notes = [note for note in (busy_before,) if note]
+    if found.interrupted:
+        found.notes.append("It was interrupted: these are the timings until then.")
     if cpu_time:
         found.notes.append("Times are processor time of one thread, which tells little of what several would take.")
     return found

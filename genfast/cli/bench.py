@@ -12,12 +12,13 @@ import tyro
 from genfast.cli.flags import parse
 from genfast.errors import GenfastError
 
+INTERRUPTED = 130  # the exit code, as of any command
 DESCRIPTION = """\
 Times every operator, training steps and sampling against what a user would otherwise run (eager PyTorch, torch.compile,
 nn.LSTM, the loop over pixels), after checking that both give the same answer. They take turns in one process, so the
 ratios hold on a machine that is busy with other work. The folder gets report.html, which explains the words, and
-bench.json, from which `python benchmarks/report.py FOLDER` makes the tables in README.md. Needs the checkout that
-genfast was installed from.
+bench.json, from which `python benchmarks/report.py FOLDER` makes the tables in README.md and docs/numbers.md; Ctrl-C
+ends it with what has been timed. Needs the checkout that genfast was installed from.
 
 Example: genfast bench --quick
          genfast bench --only logistic_mixture --json logistic.json
@@ -113,7 +114,7 @@ def measured(flags: BenchFlags) -> int:
     for note in found.notes:
         print(note)
     print(f"wrote {', '.join(map(str, paths))}")
-    return 1 if found.wrong else 0
+    return INTERRUPTED if found.interrupted else 1 if found.wrong else 0
 
 
 def compared(flags: BenchFlags) -> int:

@@ -49,7 +49,7 @@ RUN = """
 import sys
 sys.path[:0] = sys.argv[1:3]
 import fake_suite
-fake_suite.install()
+fake_suite.install(interrupted="interrupted" in sys.argv)
 from pathlib import Path
 import cases, run
 found = run.measure(cases.Options(), "", 1, False, Path("pytest.json"))
@@ -63,11 +63,16 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     (folder / "tests").mkdir()
     (folder / "tests" / "conftest.py").write_text("raise RuntimeError('the tests have no say in benchmarks')\n")
-    argv = [sys.executable, "-c", RUN, str(ROOT / "benchmarks"), str(Path(__file__).parent)]
+    (folder / "said").write_text(run_fake_suite(folder))
+    return folder
+
+
+def run_fake_suite(folder: Path, *arguments: str) -> str:
+    """In the folder; what it said."""
+    argv = [sys.executable, "-c", RUN, str(ROOT / "benchmarks"), str(Path(__file__).parent), *arguments]
     done = subprocess.run(argv, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    (folder / "said").write_text(done.stdout)
-    return folder
+    return done.stdout
 
 
 def test_ratios_are_those_of_the_fastest_rival_and_in_all_files(folder: Path) -> None:
@@ -95,6 +100,13 @@ def test_a_wrong_answer_has_no_time(folder: Path) -> None:
     assert "1 is not 2" in page
     assert "What is compared with what" in page
     assert "nan" not in page
+
+
+def test_what_was_timed_before_an_interrupt_is_kept(tmp_path: Path) -> None:
+    run_fake_suite(tmp_path, "interrupted")
+    values = json.loads((tmp_path / "bench" / "bench.json").read_text())
+    assert [entry["title"] for entry in values["entries"]] == ["right one"]
+    assert values["notes"][-1] == "It was interrupted: these are the timings until then."
 
 
 def test_results_are_taken_over_whole_or_not_at_all(folder: Path, tmp_path: Path, monkeypatch) -> None:
