@@ -1,8 +1,8 @@
-"""The tables in README.md, made from benchmarks/results/*.json.
+"""The tables in README.md and docs/numbers.md, made from benchmarks/results/*.json.
 
-python benchmarks/report.py               writes them into README.md
+python benchmarks/report.py               writes them between their markers
 python benchmarks/report.py FOLDER ...    the same, after results.py took over what genfast bench wrote into the folders
-python benchmarks/report.py --check       exits with 1 where README.md says anything else (tests/test_readme.py)
+python benchmarks/report.py --check       exits with 1 where these files say anything else (tests/test_readme.py)
 """
 
 import json
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
+PAGES = (ROOT / "README.md", ROOT / "docs" / "numbers.md")
 
 
 def where(machine: dict[str, Any]) -> str:
@@ -66,12 +66,13 @@ def lstm(result: dict[str, Any]) -> str:
         floors = [f"{row[f'{key}_of_floor']:.1f}" for key in ("forward", "step")]
         size = f"h = {row['hidden']}, {row['side']}x{row['side']}, batch {row['batch']}"
         lines.append(f"| {' | '.join((row['operator'], size, *times, *floors))} |")
-    left_out = sum("compiled loop" in row["left_out"] for row in result["rows"])
+    loops = [row for row in result["rows"] if "one tap" not in row["operator"]]  # nn.LSTM's rival has no such loop
+    left_out = sum("compiled loop" in row["left_out"] for row in loops)
     lines += [
         "",
         "How many times faster than the fastest rival, which is named: the loop over lines taken by slicing or by "
         "`unbind`, that loop with torch.compile of its step (compiled step), or torch.compile of all of it (compiled "
-        f"loop; left out for {left_out} of {len(result['rows'])} sizes, where it did not compile in "
+        f"loop; left out for {left_out} of {len(loops)} sizes, where it did not compile in "
         f"{result['compile_limit']:.0f} s). Median and quartiles of turns in one run. The floor is the recurrent "
         "products as one dense matrix product in the same run, three for forward + backward. "
         f"{where(result['machine'])}.",
@@ -105,23 +106,22 @@ def logistic_mixture(result: dict[str, Any]) -> str:
 
 
 def sampling(result: dict[str, Any]) -> str:
-    lines = [
-        "| model | batch | sampling, in forward passes | target | share of peak | naive loop / sampling | "
-        "bfloat16 / float32 | caches |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
+    narrow = any("bfloat16_over_float32" in row for row in result["rows"])  # the machine has instructions for it
+    heads = ["model", "batch", "sampling, in forward passes", "target", "share of peak", "naive loop / sampling"]
+    heads += ["bfloat16 / float32"] * narrow + ["caches"]
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
     for row in result["rows"]:
         low, high = 1 / row["ratio_high"], 1 / row["ratio_low"]
-        cells = (
+        cells = [
             row["model"],
             str(row["batch"]),
             f"**{row['sampling_over_forward']:.2f}** ({low:.2f} - {high:.2f})",
             f"{row['target']:.1f}",
             f"{row['share_of_peak']:.0%}",
             f"{row['loop_over_sampling']}",
-            f"{row['bfloat16_over_float32']:.2f}" if "bfloat16_over_float32" in row else "",
-            f"{row['cache_bytes'] / 1e6:.1f} MB",
-        )
+        ]
+        cells += [f"{row['bfloat16_over_float32']:.2f}"] if narrow else []
+        cells += [f"{row['cache_bytes'] / 1e6:.1f} MB"]
         lines.append(f"| {' | '.join(cells)} |")
     compiling = sorted({f"{row['compile_seconds']:.1f}" for row in result["rows"]}, key=float)
     loop = ""
@@ -134,6 +134,30 @@ def sampling(result: dict[str, Any]) -> str:
         "beforehand, the better of two layouts): median and quartiles of turns in one run. Compiled once, in "
         f"{' to '.join(dict.fromkeys((compiling[0], compiling[-1])))} s. {loop}Peak: {result['peak_gflops']} "
         f"GFLOP/s of a large matrix product. {where(result['machine'])}.",
+    ]
+    return "\n".join(lines)
+
+
+def training(result: dict[str, Any]) -> str:
+    lines = [
+        "| model | batch | times faster than | | fused Adam alone | milliseconds | floors |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in result["rows"]:
+        times = [
+            f"**{row[f'{key}_median']:.2f}** ({row[f'{key}_low']:.2f} - {row[f'{key}_high']:.2f})"
+            for key in ("update", "optimizer")
+        ]
+        cells = (row["model"], str(row["batch"]), row["update_rival"], times[0], times[1])
+        spent = f"{1e3 * row['update_ours']:.{0 if row['update_ours'] > 0.01 else 1}f}"
+        lines.append(f"| {' | '.join(cells)} | {spent} | {row['update_of_floor']:.1f} |")
+    lines += [
+        "",
+        "A training step, from a batch of levels to updated weights. Plain layers: the same network on "
+        "`F.conv2d(x, weight * mask)`, on the loops of the table above and on the eager formula; contiguous weights: "
+        "the same layers of PyTorch, not laid out channels_last. Fused Adam: over PyTorch's default, with our layers. "
+        "Median and quartiles of turns in one run. The floor is the FLOPs of products and convolutions at "
+        f"{result['peak_gflops']:.0f} GFLOP/s. {where(result['machine'])}.",
     ]
     return "\n".join(lines)
 
@@ -199,6 +223,7 @@ TABLES = {
     "masked_conv2d": masked_conv2d,
     "lstm": lstm,
     "logistic_mixture": logistic_mixture,
+    "training": training,
     "scaling": scaling,
     "likelihoods": likelihoods,
     "features": features,
@@ -206,23 +231,25 @@ TABLES = {
 
 
 def filled(text: str) -> str:
-    """README.md with every table between its markers made anew."""
-    for name, table in TABLES.items():
+    """A page with every table between its markers made anew."""
+
+    def made(found: re.Match[str]) -> str:
+        begin, name, end = found[1], found[2], found[3]
         results = ROOT / "benchmarks" / "results" / f"{name}.json"
-        marks = f"<!-- table:{name} -->", f"<!-- end:{name} -->"
-        pattern = re.compile(f"{re.escape(marks[0])}.*?{re.escape(marks[1])}", re.DOTALL)
-        if not pattern.search(text):
-            raise SystemExit(f"README.md has no markers {marks[0]} and {marks[1]}.")
-        made = table(json.loads(results.read_text())) if results.exists() else f"No results/{name}.json yet."
-        text = pattern.sub(lambda _, made=made, m=marks: f"{m[0]}\n{made}\n{m[1]}", text)
-    return text
+        return f"{begin}\n{TABLES[name](json.loads(results.read_text()))}\n{end}"
+
+    return re.sub(r"(<!-- table:(\w+) -->).*?(<!-- end:\2 -->)", made, text, flags=re.DOTALL)
 
 
 def main() -> None:
-    text = README.read_text()
+    pages = {path: path.read_text() for path in PAGES}
+    found = sorted(re.findall(r"<!-- table:(\w+) -->", "".join(pages.values())))
+    if found != sorted(TABLES):
+        raise SystemExit(f"Each table belongs in one place: there are markers for {found}, and {sorted(TABLES)}.")
     if "--check" in sys.argv[1:]:
-        if filled(text) != text:
-            raise SystemExit("README.md differs from benchmarks/results: run python benchmarks/report.py.")
+        for path, text in pages.items():
+            if filled(text) != text:
+                raise SystemExit(f"{path.name} differs from benchmarks/results: run python benchmarks/report.py.")
         return
     folders = [Path(name) for name in sys.argv[1:]]
     if folders:
@@ -232,7 +259,8 @@ def main() -> None:
         timed = [folder for folder in folders if (folder / "bench.json").exists()]
         for path in [*map(take_over_scaling, scaled), *(take_over(timed) if timed else [])]:
             print("wrote", path)
-    README.write_text(filled(text))
+    for path, text in pages.items():
+        path.write_text(filled(text))
 
 
 if __name__ == "__main__":
