@@ -1,8 +1,8 @@
 """What the cuda engine must do, on the CPU: its kernel is built with tests/emulation, and the sampler runs on it as it
 would on a GPU.
 
-The tests run ``python cuda_engine_checks.py emulated library [quick]`` (tests/kernels/apart.py). Caches start as NaN,
-and all buffers have exactly their size. Models are tiny: a barrier costs the emulation a microsecond a thread.
+The tests run ``python cuda_engine_checks.py emulated library [barriers ...]`` (tests/kernels/apart.py). Caches start as
+NaN, and all buffers have exactly their size. Models are tiny: a barrier costs the emulation a microsecond a thread.
 """
 
 import ctypes
@@ -12,7 +12,6 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -39,6 +38,7 @@ from genfast.sampling.cuda import CudaEngine, CudaRun
 from genfast.sampling.request import Request
 from genfast.sampling.sampler import Sampler
 from tests.kernels.apart import attempt, prepare
+from tests.kernels.needed import needed
 from tests.sampling.conftest import TinyModel
 
 THREADS = 16  # of a block; the numbers are the same with more
@@ -347,6 +347,13 @@ def names(table: Sequence[tuple[Any, ...]]) -> list[str]:
     return [name for name, *_ in table]
 
 
+def run_table(quick: bool = False) -> dict[str, str]:
+    results: dict[str, str] = {}
+    for name, check, *rest in checks(quick):
+        attempt(results, name, check, *rest)
+    return results
+
+
 LIBRARY = ""
 
 
@@ -354,12 +361,10 @@ def main(arguments: list[str]) -> None:
     global LIBRARY
     prepare()
     LIBRARY = arguments[1]
-    results: dict[str, str] = {}
-    for name, check, *rest in checks("quick" in arguments):
-        if len(arguments) > 3 and name not in arguments[3:]:
-            continue
-        attempt(results, name, partial(check, *rest))
-    print(json.dumps(results))
+    if "barriers" in arguments:
+        print(json.dumps(needed(LIBRARY, arguments[3:], lambda: run_table(quick=True))))
+    else:
+        print(json.dumps(run_table()))
 
 
 if __name__ == "__main__":
