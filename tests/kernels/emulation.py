@@ -13,13 +13,17 @@ from tests.kernels.apart import run_in_process
 ROOT = Path(__file__).parents[2]
 KERNELS = ROOT / "kernels"
 ENGINE = "engine"  # the cuda engine, as if it were an operator
+SOURCES = {  # of what is no operator with a cuda.cu of its own
+    ENGINE: ROOT / "csrc" / "engine" / "cuda" / "engine.cu",
+    "attend": ROOT / "tests" / "emulation" / "attend.cu",
+}
 needs_nvcc = pytest.mark.skipif(shutil.which("nvcc") is None, reason="nvcc is not installed")
 needs_gcc = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
 
 
 def source_of(operator: str) -> Path:
     """The file that an operator's kernels, or those of the engine, are built from."""
-    return ROOT / "csrc" / "engine" / "cuda" / "engine.cu" if operator == ENGINE else KERNELS / operator / "cuda.cu"
+    return SOURCES.get(operator, KERNELS / operator / "cuda.cu")
 
 
 def build_emulation(operator: str, library: Path, *flags: str) -> None:

@@ -84,6 +84,25 @@ def attention(m: Maker, h: int, wide: int, before: list[tuple[int, int]]) -> lis
     return [attended, plain]
 
 
+def attends_to_all(seed: int, image_shape: tuple[int, int, int], heads: int, depth: int, width: int) -> Program:
+    """A causal program of one channel in which every pixel attends to all earlier ones, the first to nothing. What it
+    finds are the logits, of heads * width levels."""
+    m = Maker(seed, image_shape)
+    levels, level = heads * width, m.value(1)
+    one = Constant(np.array([[2.0**-4]]), np.zeros(m.pixels, np.int32))
+    scaled = m.pointwise("mul", m.read(level), one)
+    query = m.linear([m.read(scaled, at=m.shifted(*d)) for d in ((-1, 0), (0, -1))], heads * depth, biases=5)
+    key, value = (m.linear([m.read(scaled)], heads * n, biases=5) for n in (depth, width))
+    q, j = np.indices((m.pixels, m.pixels))
+    earlier = np.where(j < q, j, -1).astype(np.int32)
+    terms = np.where(m.rng.random(earlier.shape) < 0.1, -1, earlier).astype(np.int32)
+    bias = m.rng.standard_normal((m.pixels, heads, m.pixels))
+    reads = (m.read(query), m.read(key, at=earlier), m.read(value, at=terms))
+    logits = m.step(Attend, levels, *reads, heads, 0.7, bias)
+    draws = (Draw(m.read(logits)),)
+    return Program(image_shape, levels, "categorical", tuple(m.values), (level,), (), tuple(m.steps), draws)
+
+
 def every_kind(
     seed: int,
     image_shape: tuple[int, int, int],

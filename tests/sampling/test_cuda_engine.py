@@ -25,7 +25,8 @@ from tests.kernels.emulation import (
 )
 
 pytest.importorskip("genfast._C")
-from tests.sampling.cuda_engine_checks import MODELS, checks, names
+from tests.sampling.cuda_engine_checks import checks, names
+from tests.sampling.cuda_engine_models import MODELS
 
 CHECKS = Path(__file__).parent / "cuda_engine_checks.py"
 REGISTERS = 168  # what leaves a block its 384 threads
