@@ -1,18 +1,20 @@
 // attend on a GPU: queries, each over the keys and values that it sees in a cache, by one block. cpu.h says what.
 //
-// What bounds it is reading: a query takes its keys and values from the caches, and no other query that is there at the time wants
-// them, since images have their own. The last pixel of a 32 x 32 PixelSNAIL sees 1023 keys and values, of 16 and 128 floats: 590 KB.
-// From a memory of 3.35 TB/s a multiprocessor, one of 132, has 25 bytes a nanosecond: 23 us, of which arithmetic, exponentials
-// included, is about a tenth. What comes out of the L2 cache comes a few times as fast. Either way a load takes some 0.8 us to
-// arrive, so that 20 KB must be on their way at all times, four numbers for each of 384 threads three or four times. Hence:
+// What bounds it is reading: a query takes its keys and values from the caches, and no other query that is there at
+// the time wants them, since images have their own. The last pixel of a 32 x 32 PixelSNAIL sees 1023 keys and values,
+// of 16 and 128 floats: 590 KB. From a memory of 3.35 TB/s a multiprocessor, one of 132, has 25 bytes a nanosecond:
+// 23 us, of which arithmetic, exponentials included, is about a tenth by count. What comes out of the L2 cache comes
+// a few times as fast. Either way a load takes some 0.8 us to arrive, so that 20 KB must be on their way at all
+// times, four numbers for each of 384 threads three or four times. Hence:
 //   - a thread takes a whole key, all of whose loads go out together, and the values of kAtOnce keys;
-//   - the keys are cut into slices, of which a thread adds up one, for four columns: even one query gives all threads something to
-//     do. Slice s has the keys s, s + slices, ..., so that it does when few keys are seen too;
-//   - who adds up a slice finds its largest score and its exponentials alone, though the threads of the other columns do the same:
-//     that costs less than waiting for one that does it for all.
-// The scores of at most `keys` keys are kept. If there are more, each slice carries on with its sums, scaled for a new largest
-// score: the scratch memory does not grow with what is seen. At the end the slices are put together from the first to the last.
-// The order of all sums depends on the query's own keys, `keys` and `slices`, and on nothing else.
+//   - the keys are cut into slices, of which a thread adds up one, for four columns: even one query gives all threads
+//     something to do. Slice s has the keys s, s + slices, ..., so that it does when few keys are seen too;
+//   - who adds up a slice finds its largest score and its exponentials alone, though the threads of the other columns
+//     do the same: that costs less than waiting for one that does it for all.
+// The scores of at most `keys` keys are kept. If there are more, each slice carries on with its sums, scaled for a
+// new largest score: the scratch memory does not grow with what is seen. At the end the slices are put together from
+// the first to the last. The order of all sums depends on the query's own keys, `keys` and `slices`, and on nothing
+// else.
 #pragma once
 
 #include "common/cuda_items.cuh"
@@ -39,7 +41,7 @@ struct AttendQuery {
     const float* bias;                   // [heads][count], or null
     int count;
     float* scores;  // [heads][keys]
-    float* states;  // [2][slices][heads]: the largest score so far, and the sum of the exponentials; each other time the other half
+    float* states;  // [2][slices][heads]: the largest score so far, the sum of the exponentials; halves take turns
     float* sums;    // [slices][heads][fours of columns]
 };
 
@@ -78,7 +80,8 @@ __device__ inline float score(const AttendShape& a, const AttendQuery& q, int he
     return q.bias == nullptr ? s : s + q.bias[static_cast<int64_t>(head) * q.count + key];
 }
 
-// What exponentials are taken relative to: not minus infinity, less which minus infinity is NaN. All scores minus infinity give 0 / 0.
+// What exponentials are taken relative to: not minus infinity, less which minus infinity is NaN. All scores minus
+// infinity give 0 / 0.
 __device__ inline float base_of(float top) { return top > -HUGE_VALF ? top : 0.0f; }
 
 __device__ inline float* state_of(const AttendShape& a, const AttendQuery& q, int turn, int slice, int head) {
@@ -150,8 +153,8 @@ __device__ inline void attend(const AttendShape& a, int queries, int most, F que
 
 }  // namespace attending
 
-// All that `attended` needs. query_of(i): query i, of which none sees more than `most` keys. Called by all threads, after a barrier;
-// ends with one.
+// All that `attended` needs. query_of(i): query i, of which none sees more than `most` keys. Called by all threads,
+// after a barrier; ends with one.
 template <typename F>
 __device__ inline void attend(const AttendShape& a, int queries, int most, F query_of) {
     if (a.vectors) return attending::attend<true>(a, queries, most, query_of);

@@ -9,8 +9,9 @@ using namespace genfast::cuda;
 
 // Queries of several positions, each of all images. What those of position p see: entries [begin[p], begin[p + 1]) of the lists.
 struct Asked {
-    const float *query, *keys, *values, *bias;  // [positions, images, ...], [slots, images, ...]; bias: null, or per position [heads, keys]
-    const uint8_t* there;                       // [positions]: 0 where a query is zeros
+    const float *query, *keys, *values;  // [positions, images, ...], and [slots, images, ...]
+    const float* bias;                   // null, or for each position [heads, keys]
+    const uint8_t* there;                // [positions]: 0 where a query is zeros
     const int32_t *key_at, *value_at, *begin;
     int32_t positions, images, heads, depth, width, most, keys_at_a_time, slices, vectors;
     float scale;
