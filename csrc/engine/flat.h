@@ -15,8 +15,10 @@ namespace genfast::engine::flat {
 
 constexpr int kThreads = 384;       // of a block; with fewer the numbers are the same
 constexpr int64_t kLeastDepth = 16;  // of a slice: shorter sums are not worth adding up
+constexpr int64_t kScores = 1024;    // of a query of an Attend that are kept at a time, of all heads together
+constexpr int64_t kMostSlices = 32;  // of its keys: each lane of the result puts all of them together
 
-enum class HeadKind : int32_t { kNone, kLinear, kLookup, kReduce, kCopy };
+enum class HeadKind : int32_t { kNone, kLinear, kLookup, kReduce, kCopy, kAttend };
 enum class From : int32_t { kSlice, kRead, kConstant };
 enum class Likelihood : int64_t { kBernoulli, kCategorical, kLogisticMixture };
 
@@ -45,6 +47,19 @@ struct Phase {
   int32_t lanes, unused;
 };
 
+// What queries see, and how it is added up (kernels/attend/cuda_attend.cuh).
+struct Attention {
+  Argument query, key, value;   // no table says where keys and values are, but two lists of slots in the ints,
+  int64_t key_slots, value_slots;  // those of one query after the other; of values -1 where a key counts and adds nothing
+  int64_t bias;                 // in the floats, for each query [heads][keys]; -1: none
+  int32_t begin, end;           // places: of a query's entries of the lists
+  int32_t heads, depth, width;  // of one head: numbers in a key, and in a value
+  int32_t keys, slices;         // that are scored at a time, and how many slices these are cut into
+  int32_t vectors;              // 1: all can be read in steps of four numbers
+  int32_t scores, states, sums;  // where they begin in a row's scratch memory
+  float scale;
+};
+
 // Numbers `from`, as a read, put into a vector from `start` to `end`.
 struct Piece {
   Argument from;
@@ -60,6 +75,7 @@ struct Kernel {
   int32_t depth, columns;         // numbers gathered for a row; columns of the weights: both padded to a multiple of 4
   int32_t slices, slice;          // the depth is cut into slices of so many numbers, whose products are added up by themselves
   int32_t reduced;                // Reduce: numbers
+  int32_t attention;              // Attend: which of the attentions
   int32_t reduce, entries;        // a ReduceKind; of a Lookup's table
   float eps;
   int32_t gathered, partial, result;  // where they begin in a row's scratch memory
@@ -92,7 +108,8 @@ struct Header {
   int64_t bfloat16;  // factors of products are rounded to it
   int64_t ticks, cache_floats;  // of one image
   int64_t most_row, most_tables, weight_floats;
-  int64_t kernels, launches, steps, phases, pieces, tables, draws, draw_order, first_launch, first_draw, ints, floats, weights;
+  int64_t kernels, launches, steps, phases, pieces, attentions, tables, draws, draw_order, first_launch, first_draw;
+  int64_t ints, floats, weights;
   int64_t bytes;
 };
 

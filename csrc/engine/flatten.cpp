@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <map>
 
 #include "engine/cpu_kernels.h"
@@ -64,10 +65,17 @@ class Flattener {
     return int32_t(++out_.tables - 1);
   }
 
+  // Of a read whose slots are found by no table of the kernel's.
+  flat::Argument value_of(const Read& read) const {
+    return {offsets_[read.value], flat::From::kRead, 1, -1, int32_t(p_.values[read.value].channels), read.start, 0};
+  }
+
   flat::Argument read_of(const Kernel& k, int32_t index, bool one = false) {
     const Read& read = k.reads[index];
-    return {offsets_[read.value], flat::From::kRead, one ? 0 : 1, place(tables_of_.at(read.slot_table)),
-            int32_t(p_.values[read.value].channels), read.start, 0};
+    flat::Argument a = value_of(read);
+    a.step = one ? 0 : 1;
+    a.place = place(tables_of_.at(read.slot_table));
+    return a;
   }
 
   flat::Argument constant_of(const Kernel& k, int32_t index, bool one = false) {
@@ -107,7 +115,7 @@ class Flattener {
                     fills ? head.width : head.starts[i] + a.width);
         }
         break;
-      default: throw Refusal("The cuda engine does not know the head of " + k.name + ": use engine='cpu' or 'eager'.");
+      case HeadKind::kAttend: flatten_attend(k); break;
     }
     flatten_body(k);
     out_.row = int32_t(fours(row_));
@@ -176,6 +184,36 @@ class Flattener {
     gather(k);
     out_.reduced = pieces_.back().end;
     out_.partial = reserve(2 * out_.depth);  // more than there are groups
+  }
+
+  void flatten_attend(const Kernel& k) {
+    const Attention& a = k.head.attention;
+    flat::Attention to = {};
+    to.query = read_of(k, k.head.reads[0].index);
+    to.key = value_of(a.key), to.value = value_of(a.value);
+    to.key_slots = tables_of_.at(a.key.slot_table), to.value_slots = tables_of_.at(a.value.slot_table);
+    if (a.first.back() > std::numeric_limits<int32_t>::max())
+      throw Refusal(k.name + " attends to more than the cuda engine can count: use engine='cpu'.");
+    const std::vector<int32_t> first(a.first.begin(), a.first.end());
+    const int64_t entries = add(ints_, first.data(), first.size());
+    to.begin = place(entries), to.end = place(entries + 1);  // where the next query's begin
+    to.bias = a.bias.empty() ? -1 : add(floats_, a.bias.data(), a.bias.size());
+    to.heads = int32_t(a.heads), to.scale = a.scale;
+    to.depth = int32_t(a.key.width / a.heads), to.width = int32_t(a.value.width / a.heads);
+    to.vectors = to.depth % 4 == 0 && to.width % 4 == 0;
+    for (const flat::Argument& from : {to.query, to.key, to.value}) to.vectors &= from.start % 4 == 0 && from.channels % 4 == 0;
+    int64_t most = 1;
+    for (int32_t q : k.order) most = std::max(most, a.entries(q));
+    to.keys = int32_t(std::clamp<int64_t>(flat::kScores / a.heads, 1, most));
+    // As many slices as keep all threads busy with one row.
+    const int64_t groups = a.heads * fours(to.width) / 4;
+    to.slices = int32_t(std::clamp<int64_t>(flat::kThreads / groups, 1, std::min<int64_t>(flat::kMostSlices, to.keys)));
+    to.scores = reserve(a.heads * to.keys);
+    to.states = reserve(2 * to.slices * a.heads * 2);
+    to.sums = reserve(to.slices * groups * 4);
+    out_.head = flat::HeadKind::kAttend;
+    out_.attention = int32_t(attentions_.size());
+    attentions_.push_back(to);
   }
 
   struct Register {
@@ -255,9 +293,8 @@ class Flattener {
     for (int64_t c = 0; c < p_.C; c++) {
       const Read& read = p_.draws[c];
       const int32_t input = p_.inputs[c];
-      const flat::Argument params = {offsets_[read.value], flat::From::kRead, 1, -1, int32_t(p_.values[read.value].channels),
-                                     read.start, 0};
-      draws_.push_back({params, tables_of_.at(read.slot_table), offsets_[input], tables_of_.at(p_.values[input].slot_table)});
+      draws_.push_back({value_of(read), tables_of_.at(read.slot_table), offsets_[input],
+                        tables_of_.at(p_.values[input].slot_table)});
     }
     for (const SubPixel& s : p_.draw_order) draw_order_.push_back({s.channel, s.pixel});
     for (int64_t first : p_.first_draw) first_draw_.push_back(int32_t(first));
@@ -280,7 +317,8 @@ class Flattener {
     Flat flat;
     auto& to = flat.bytes;
     h_.kernels = section(to, kernels_), h_.launches = section(to, launches_), h_.steps = section(to, steps_);
-    h_.phases = section(to, phases_), h_.pieces = section(to, pieces_), h_.tables = section(to, tables_);
+    h_.phases = section(to, phases_), h_.pieces = section(to, pieces_), h_.attentions = section(to, attentions_);
+    h_.tables = section(to, tables_);
     h_.draws = section(to, draws_), h_.draw_order = section(to, draw_order_);
     h_.first_launch = section(to, first_launch_), h_.first_draw = section(to, first_draw_);
     h_.ints = section(to, ints_), h_.floats = section(to, floats_), h_.weights = section(to, weights_);
@@ -304,6 +342,7 @@ class Flattener {
   std::vector<flat::Step> steps_;
   std::vector<flat::Phase> phases_;
   std::vector<flat::Piece> pieces_;
+  std::vector<flat::Attention> attentions_;
   std::vector<flat::Draw> draws_;
   std::vector<flat::SubPixel> draw_order_;
   std::vector<int32_t> first_launch_, first_draw_, ints_;

@@ -1,6 +1,6 @@
 """What every GPU backend of logistic_mixture must do, as one function.
 
-The tests run ``python logistic_mixture_checks.py triton|emulated [library] [quick]`` (apart.py).
+The tests run ``python logistic_mixture_checks.py triton|emulated [library] [barriers ...]`` (apart.py).
 """
 
 import ctypes
@@ -17,6 +17,7 @@ from genfast.ops.backends import BACKENDS
 from genfast.testing import assert_close_to_reference, unit_roundoff
 from genfast.testing.cases import arrange
 from tests.kernels.apart import DTYPES, attempt, mostly_untouched, prepare, strided
+from tests.kernels.needed import needed
 from tests.ops.logistic_mixtures import CASES, is_log_scale, make_inputs, param_channels, run_reference
 
 SMALL = [case for case in CASES if case[2] * case[3] < 200]
@@ -237,7 +238,10 @@ def emulated_backend(library: str) -> Backend:
 def main(arguments: list[str]) -> None:
     prepare()
     backend = gpu_backend("triton") if arguments[0] == "triton" else emulated_backend(arguments[1])
-    print(json.dumps(run_table(backend, quick="quick" in arguments)))
+    if "barriers" in arguments:
+        print(json.dumps(needed(arguments[1], arguments[3:], lambda: run_table(backend, quick=True))))
+    else:
+        print(json.dumps(run_table(backend)))
 
 
 if __name__ == "__main__":

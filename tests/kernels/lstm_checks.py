@@ -1,8 +1,8 @@
 """What every GPU backend of row_lstm and diagonal_lstm must do, as one function, through the operators themselves.
 
-The tests run ``python lstm_checks.py triton|emulated [library] [quick]`` (apart.py). Sizes are tiny, for an interpreter
-that takes a fifth of a second a line; on a GPU the sizes of real models come on top. CUDA C++ is emulated on several
-GPUs, which differ in what fits in the shared memory of a block (lstm_emulation.py).
+The tests run ``python lstm_checks.py triton|emulated [library] [barriers ...]`` (apart.py). Sizes are tiny, for an
+interpreter that takes a fifth of a second a line; on a GPU the sizes of real models come on top. CUDA C++ is emulated
+on several GPUs, which differ in what fits in the shared memory of a block (lstm_emulation.py).
 """
 
 import json
@@ -20,6 +20,7 @@ from genfast.testing import assert_close_to_reference
 from genfast.testing.cases import arrange
 from tests.kernels.apart import DTYPES, attempt, mostly_untouched, prepare
 from tests.kernels.lstm_emulation import A100, GPU, H100, NOTHING_FITS, only_weights_fit, register_emulated
+from tests.kernels.needed import needed
 from tests.ops.lstm_scans import DIAGONAL, REVERSE, ROW, SCANS, Scan, gradients, make_inputs
 
 ONE_TAP, FIVE_TAPS = (replace(ROW, label=f"row {taps} taps", taps=taps) for taps in (1, 5))
@@ -240,9 +241,13 @@ def names(table: list[tuple[Any, ...]]) -> list[str]:
 
 def main(arguments: list[str]) -> None:
     prepare()
+    results: dict[str, Any]
     if arguments[0] == "emulated":
         register_emulated(arguments[1])
-        results = run_table("cuda", emulated_checks("quick" in arguments))
+    if "barriers" in arguments:
+        results = needed(arguments[1], arguments[3:], lambda: run_table("cuda", emulated_checks(quick=True)))
+    elif arguments[0] == "emulated":
+        results = run_table("cuda", emulated_checks())
     else:
         results = run_table(arguments[0], checks("cpu"))
     print(json.dumps(results))

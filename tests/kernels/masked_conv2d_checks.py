@@ -1,6 +1,6 @@
 """What every GPU backend of masked_conv2d must do, as one function, and a way to run it in a process of its own.
 
-The tests run ``python masked_conv2d_checks.py triton|emulated [library] [quick]`` (apart.py).
+The tests run ``python masked_conv2d_checks.py triton|emulated [library] [barriers ...]`` (apart.py).
 """
 
 import ctypes
@@ -16,6 +16,7 @@ from genfast.kernels.masked_conv2d.mask import causal_mask, num_taps
 from genfast.kernels.masked_conv2d.reference import masked_conv2d as reference
 from genfast.testing import MASKED_CONV2D_CASES, MaskedConv2dCase, assert_close_to_reference
 from tests.kernels.apart import DTYPES, attempt, mostly_untouched, pointer, prepare, strided
+from tests.kernels.needed import needed
 
 
 class Backend(NamedTuple):
@@ -210,7 +211,10 @@ def emulated_backend(library: str) -> Backend:
 def main(arguments: list[str]) -> None:
     prepare()
     backend = triton_backend() if arguments[0] == "triton" else emulated_backend(arguments[1])
-    print(json.dumps(run_table(backend, quick="quick" in arguments)))
+    if "barriers" in arguments:
+        print(json.dumps(needed(arguments[1], arguments[3:], lambda: run_table(backend, quick=True))))
+    else:
+        print(json.dumps(run_table(backend)))
 
 
 if __name__ == "__main__":

@@ -9,12 +9,12 @@ from genfast.testing import require_cuda
 from tests.kernels.apart import run_in_process
 
 pytest.importorskip("triton")
-from tests.kernels.attend_checks import names, run_table
+from tests.kernels.attend_triton_checks import names, run_table
 
 
 @pytest.fixture(scope="module")
 def interpreted() -> dict[str, str]:
-    return run_in_process(Path(__file__).parent / "attend_checks.py", [], {"TRITON_INTERPRET": "1"})
+    return run_in_process(Path(__file__).parent / "attend_triton_checks.py", [], {"TRITON_INTERPRET": "1"})
 
 
 @pytest.mark.parametrize("name", names())

@@ -1,48 +1,41 @@
 """What the cuda engine must do, on the CPU: its kernel is built with tests/emulation, and the sampler runs on it as it
 would on a GPU.
 
-The tests run ``python cuda_engine_checks.py emulated library [quick]`` (tests/kernels/apart.py). Caches start as NaN,
-and all buffers have exactly their size. Models are tiny: a barrier costs the emulation a microsecond a thread.
+The tests run ``python cuda_engine_checks.py emulated library [barriers ...]`` (tests/kernels/apart.py). Caches start as
+NaN, and all buffers have exactly their size. Models are tiny: a barrier costs the emulation a microsecond a thread.
 """
 
 import ctypes
 import json
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from genfast.compiler.evaluate import evaluate
 from genfast.compiler.plan import Plan
+from genfast.compiler.program import Program
+from genfast.compiler.schedule import schedule
 from genfast.errors import GenfastError, NotSupported
 from genfast.likelihoods import Drawn, make_likelihood
-from genfast.models import (
-    GatedPixelCNN,
-    GatedPixelCNNConfig,
-    PixelCNN,
-    PixelCNNConfig,
-    PixelCNNPP,
-    PixelCNNPPConfig,
-    PixelRNN,
-    PixelRNNConfig,
-)
-from genfast.nn import MaskedConv2d
-from genfast.sampling import compile_sampler, incremental, naive
+from genfast.sampling import compile_sampler, incremental, naive, noise
 from genfast.sampling.cuda import CudaEngine, CudaRun
+from genfast.sampling.eager import EagerEngine
 from genfast.sampling.request import Request
 from genfast.sampling.sampler import Sampler
 from tests.kernels.apart import attempt, prepare
+from tests.kernels.needed import needed
 from tests.sampling.conftest import TinyModel
+from tests.sampling.cuda_engine_models import MODELS, PROGRAMS, N
 
 THREADS = 16  # of a block; the numbers are the same with more
-N = 3
 
 
 class EmulatedEngine(CudaEngine):
@@ -75,95 +68,6 @@ def sampler_of(model: Any, precision: str = "float32", condition: Any = None, **
         return compile_sampler(model, "eager", precision=precision, condition=condition)
 
 
-# ---- models ----
-
-
-class Oddities(nn.Module):
-    """All kinds of heads and phases: an embedding of levels, normalised channels, a softmax, concatenation, a constant
-    for every place; widths that are no multiple of four, and one that takes several slices."""
-
-    def __init__(self, shape: tuple[int, int, int], levels: int) -> None:
-        super().__init__()
-        self.image_shape, self.levels = shape, levels
-        self.likelihood = make_likelihood("categorical", shape[0], levels)
-        self.table = nn.Embedding(levels, 5)
-        self.first = MaskedConv2d(5 * shape[0], 7, 3, "A")
-        self.place = nn.Parameter(torch.randn(1, 7, *shape[1:]))
-        self.norm = nn.LayerNorm(7)
-        self.middle = MaskedConv2d(14, 8, 3, "B")
-        self.last = MaskedConv2d(8, levels * shape[0], 3, "B")
-        for parameter in self.parameters():
-            nn.init.normal_(parameter, std=0.8)
-
-    def forward(self, images: Tensor, condition: None = None) -> Tensor:
-        x = self.table(images.long()).permute(0, 1, 4, 2, 3).flatten(1, 2)
-        x = self.first(x) + self.place
-        x = self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
-        x = self.middle(torch.cat([x, x.softmax(1)], 1))
-        left, right = x.chunk(2, 1)
-        x = torch.cat([left.tanh() * right.sigmoid(), torch.maximum(left, right[:, :1])], 1)
-        return self.likelihood.unpack(self.last(x) + x.amax(1, keepdim=True))
-
-
-class Plain(TinyModel):
-    """A convolution reads the levels as they are, as soon as they are drawn."""
-
-    def forward(self, images: Tensor, condition: None = None) -> Tensor:
-        return self.likelihood.unpack(self.last(torch.tanh(self.first(images.float()))))
-
-
-@dataclass
-class Case:
-    model: Any
-    condition: Tensor | None = None
-
-
-def seeded(build: Callable[[], Any]) -> Any:
-    torch.manual_seed(0)
-    return build().eval()
-
-
-def sharpened(model: Any) -> Any:
-    """Fresh models are nearly uniform whatever they have seen: larger weights make every number count."""
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(2)
-    return model
-
-
-def plus_plus(shape: tuple[int, int, int] = (3, 2, 3)) -> Any:
-    model = PixelCNNPP(PixelCNNPPConfig(shape, 256, filters=4, resnets=1, components=3, scales=2))
-    model.initialize(torch.randint(0, 256, (16, *shape)))
-    return model
-
-
-def vectors() -> Tensor:
-    return torch.randn(N, 4, generator=torch.Generator().manual_seed(1))
-
-
-def pixelrnn(variant: str, shape: tuple[int, int, int]) -> Case:
-    return Case(seeded(lambda: PixelRNN(PixelRNNConfig(shape, 4, variant=variant, hidden=3, layers=1))))
-
-
-def gated() -> Any:
-    return sharpened(GatedPixelCNN(GatedPixelCNNConfig((1, 3, 4), 4, hidden=8, layers=2)))
-
-
-MODELS: dict[str, Callable[[], Case]] = {
-    "bernoulli": lambda: Case(Plain((1, 4, 5), 2, "bernoulli").eval()),
-    "colours": lambda: Case(TinyModel((3, 3, 4), 5).eval()),
-    "labels": lambda: Case(TinyModel((1, 3, 4), 4).eval(), torch.tensor([4, 0, 2])),
-    "vectors": lambda: Case(TinyModel((1, 3, 4), 4).eval(), vectors()),
-    "pixelcnn": lambda: Case(seeded(lambda: sharpened(PixelCNN(PixelCNNConfig((3, 3, 3), 4, hidden=6, blocks=1))))),
-    "gated": lambda: Case(seeded(gated)),
-    "row": lambda: pixelrnn("row", (1, 3, 4)),
-    "diagonal": lambda: pixelrnn("diagonal", (1, 4, 3)),
-    "pixelcnn++": lambda: Case(seeded(plus_plus)),
-    "oddities": lambda: Case(seeded(lambda: Oddities((2, 3, 4), 5))),
-    "many levels": lambda: Case(TinyModel((1, 2, 3), 100).eval()),
-}
-
-
 # ---- checks ----
 
 
@@ -189,6 +93,74 @@ def check_model(name: str) -> None:
     assert float((params - expected).abs().max()) <= 4e-6 * float(1 + expected.abs().max())
     nats = model.likelihood.log_prob(expected, images).double()
     torch.testing.assert_close(sampler.log_prob(images, given), nats, rtol=1e-5, atol=1e-4)
+
+
+def asked(program: Program, rows: slice = slice(N)) -> Request:
+    """Some of N images, of which some pixels are known."""
+    generator = torch.Generator().manual_seed(7)
+    channels, height, width = program.image_shape
+    images = torch.randint(0, program.levels, (N, *program.image_shape), generator=generator, dtype=torch.uint8)
+    known = torch.rand(N, height * width, generator=generator) < 0.3
+    conditions = tuple(torch.randn(N, program.values[v].channels, generator=generator) for v in program.conditions)
+    shape = (len(images[rows]), channels, height * width)
+    return Request(
+        images[rows].clone(),
+        known[rows],
+        noise.uniforms(2, 0, N, program.image_shape)[rows],
+        tuple(c[rows] for c in conditions),
+        log_probs=torch.full(shape, torch.nan, dtype=torch.float64),
+        params=torch.full((*shape, program.draws[0].params.width), torch.nan),
+    )
+
+
+def drawn_by(engine: Any, request: Request) -> list[Tensor]:
+    engine.start(request).until_row(request.images.shape[2] - 1)
+    assert request.log_probs is not None
+    assert request.params is not None
+    return [request.images, request.log_probs, request.params]
+
+
+def engines_of(
+    program: Program, precision: str = "float32", images: int | None = None, residence: int | None = None,
+    threads: int = THREADS,
+) -> tuple[EmulatedEngine, EagerEngine]:  # fmt: skip
+    """The emulated engine and the eager one, of a program by hand."""
+    likelihood = make_likelihood(program.likelihood, program.image_shape[0], program.levels)
+    plan, cpu = schedule(program), torch.device("cpu")
+    emulated = EmulatedEngine(plan, SimpleNamespace(likelihood=likelihood), precision, images, residence, threads)
+    return emulated, EagerEngine(plan, likelihood, cpu, torch.float32, precision == "bfloat16")
+
+
+def check_program(name: str, ways: Sequence[dict[str, Any]]) -> None:
+    """Against evaluation in float64 and the eager engine's images; the same to the bit whatever the way, and alone."""
+    program = PROGRAMS[name]()
+    request = asked(program)
+    engine, eager = engines_of(program)
+    whole = drawn_by(engine, request)
+    exact = torch.stack(evaluate(program, request.images, request.conditions), 1).transpose(2, 3)
+    off = (whole[2] - exact).abs().max()
+    assert off < 2e-5 * exact.abs().max(), f"{off} is not within float32 rounding of the float64 evaluation."
+    assert torch.equal(whole[0], drawn_by(eager, asked(program))[0])
+    for way in ways:
+        assert all(map(torch.equal, drawn_by(engines_of(program, **way)[0], asked(program)), whole)), way
+    last = slice(N - 1, N)
+    assert all(map(torch.equal, drawn_by(engine, asked(program, last)), (t[last] for t in whole)))
+
+
+def check_attention_is_not_rounded(name: str) -> None:
+    """In bfloat16 only products with weights are, as in the eager engine."""
+    program = PROGRAMS[name]()
+
+    def scored(engine: Any) -> Tensor:
+        request = asked(program)
+        request.known |= True
+        return drawn_by(engine, request)[2]
+
+    exact = scored(engines_of(program)[0])
+    rounded, expected = map(scored, engines_of(program, "bfloat16"))
+    size = expected.abs().max()
+    assert (rounded - expected).abs().max() <= 2e-5 * size
+    assert (rounded - exact).abs().max() > 1e-3 * size
 
 
 def check_options(name: str, options: dict[str, Any]) -> None:
@@ -329,15 +301,18 @@ def checks(quick: bool = False) -> list[tuple[Any, ...]]:
     for name, some in (("colours", OPTIONS), ("pixelcnn++", [OPTIONS[1], OPTIONS[3]])):
         for options in (some[0], some[-1]) if quick else some:
             found.append((f"{name}-{options}", check_options, name, options))
+    for name in list(PROGRAMS)[-1:] if quick else PROGRAMS:
+        found.append((name, check_program, name, () if quick else WAYS))
     if quick:
         return found
     for name in ("gated", "row", "pixelcnn++"):
         found.append((f"{name}-known", check_known, name))
-    for name in ("oddities", "labels", "diagonal", "pixelcnn++"):
+    for name in ("oddities", "labels", "diagonal", "pixelcnn++", "pixelsnail"):
         found.append((f"{name}-bits", check_bits, name))
-    for name in ("oddities", "pixelcnn++"):
+    for name in ("oddities", "pixelcnn++", "pixelsnail"):
         found.append((f"{name}-memory", check_small_memory, name))
     found.append(("bfloat16", check_bfloat16, "colours"))
+    found.append(("bfloat16-attention", check_attention_is_not_rounded, list(PROGRAMS)[-1]))
     found.append(("layout", check_layout))
     found.append(("refusals", check_refusals))
     return found
@@ -347,6 +322,13 @@ def names(table: Sequence[tuple[Any, ...]]) -> list[str]:
     return [name for name, *_ in table]
 
 
+def run_table(quick: bool = False) -> dict[str, str]:
+    results: dict[str, str] = {}
+    for name, check, *rest in checks(quick):
+        attempt(results, name, check, *rest)
+    return results
+
+
 LIBRARY = ""
 
 
@@ -354,12 +336,10 @@ def main(arguments: list[str]) -> None:
     global LIBRARY
     prepare()
     LIBRARY = arguments[1]
-    results: dict[str, str] = {}
-    for name, check, *rest in checks("quick" in arguments):
-        if len(arguments) > 3 and name not in arguments[3:]:
-            continue
-        attempt(results, name, partial(check, *rest))
-    print(json.dumps(results))
+    if "barriers" in arguments:
+        print(json.dumps(needed(LIBRARY, arguments[3:], lambda: run_table(quick=True))))
+    else:
+        print(json.dumps(run_table()))
 
 
 if __name__ == "__main__":

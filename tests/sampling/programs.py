@@ -84,16 +84,33 @@ def attention(m: Maker, h: int, wide: int, before: list[tuple[int, int]]) -> lis
     return [attended, plain]
 
 
+def attends_to_all(seed: int, image_shape: tuple[int, int, int], heads: int, depth: int, width: int) -> Program:
+    """A causal program of one channel in which every pixel attends to all earlier ones, the first to nothing. What it
+    finds are the logits, of heads * width levels."""
+    m = Maker(seed, image_shape)
+    levels, level = heads * width, m.value(1)
+    one = Constant(np.array([[2.0**-4]]), np.zeros(m.pixels, np.int32))
+    scaled = m.pointwise("mul", m.read(level), one)
+    query = m.linear([m.read(scaled, at=m.shifted(*d)) for d in ((-1, 0), (0, -1))], heads * depth, biases=5)
+    key, value = (m.linear([m.read(scaled)], heads * n, biases=5) for n in (depth, width))
+    q, j = np.indices((m.pixels, m.pixels))
+    earlier = np.where(j < q, j, -1).astype(np.int32)
+    terms = np.where(m.rng.random(earlier.shape) < 0.1, -1, earlier).astype(np.int32)
+    bias = m.rng.standard_normal((m.pixels, heads, m.pixels))
+    reads = (m.read(query), m.read(key, at=earlier), m.read(value, at=terms))
+    logits = m.step(Attend, levels, *reads, heads, 0.7, bias)
+    draws = (Draw(m.read(logits)),)
+    return Program(image_shape, levels, "categorical", tuple(m.values), (level,), (), tuple(m.steps), draws)
+
+
 def every_kind(
     seed: int,
     image_shape: tuple[int, int, int],
     levels: int,
     likelihood: str = "categorical",
     hidden: int = 19,
-    attends: bool = True,
 ) -> Program:
-    """A causal program with every kind of step, odd widths, taps that are not there and biases that differ. attends:
-    not every engine knows attention."""
+    """A causal program with every kind of step, odd widths, taps that are not there and biases that differ."""
     m = Maker(seed, image_shape)
     channels = image_shape[0]
     inputs = [m.value(1) for _ in range(channels)]
@@ -122,7 +139,7 @@ def every_kind(
     low = m.step(Reduce, 1, "min", (m.read(wide),))
     total = m.step(Reduce, 1, "sum", (m.read(wide),))
     bounded = m.pointwise("where", m.read(m.pointwise("gt", m.read(wide), m.read(total))), m.read(top), m.read(low))
-    attended = attention(m, h, wide, before) if attends else []
+    attended = attention(m, h, wide, before)
     above, elsewhere = m.shifted(-1, 0), np.where(m.shifted(-1, 0) < 0, m.shifted(0, 0), -1).astype(np.int32)
     pieces = (m.constant(4, 3), m.read(soft), m.read(logs, 2, 4), m.read(bounded, 5, 9))
     pieces = (*pieces, m.read(h, at=above), m.read(h, at=elsewhere))

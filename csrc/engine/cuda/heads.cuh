@@ -1,6 +1,7 @@
-// The heads of kernels: products of gathered numbers with weights, and the others.
+// The heads of kernels: products of gathered numbers with weights, attention, and the others.
 #pragma once
 
+#include "attend/cuda_attend.cuh"
 #include "common/cuda_convert.cuh"
 #include "common/cuda_math.cuh"
 #include "engine/cuda/block.cuh"
@@ -97,7 +98,46 @@ __device__ inline cuda::ReduceRows reduce_rows(const Block& b, const flat::Kerne
   return {b.scratch + k.gathered, b.scratch + k.partial, k.row, rows, k.reduced, k.eps};
 }
 
-// Number n of a head's result, when its products or groups are there.
+__device__ inline const flat::Attention& attention_of(const Block& b, const flat::Kernel& k) {
+  return b.section<flat::Attention>(b.args.header.attentions)[k.attention];
+}
+
+__device__ inline cuda::AttendShape shape_of(const flat::Attention& a) {
+  return {a.heads, a.depth, a.width, a.keys, a.slices, a.scale, a.vectors != 0};
+}
+
+// What a row of an Attend asks, sees, and keeps in its scratch memory.
+__device__ inline cuda::AttendQuery query_of(const Block& b, const flat::Attention& a, const RowAt& r) {
+  const auto cache = [&](const flat::Argument& from, int32_t slot) {
+    return slot < 0 ? nullptr : b.cell(from.at, slot, r.image, from.channels) + from.start;
+  };
+  const int32_t begin = r.places[a.begin];
+  const int64_t images = b.args.run.layout.images;
+  return {cache(a.query, slot_of(a.query, r)),
+          cache(a.key, 0),
+          cache(a.value, 0),
+          images * a.key.channels,
+          images * a.value.channels,
+          b.ints() + a.key_slots + begin,
+          b.ints() + a.value_slots + begin,
+          a.bias < 0 ? nullptr : b.floats() + a.bias + static_cast<int64_t>(begin) * a.heads,
+          r.places[a.end] - begin,
+          r.scratch + a.scores,
+          r.scratch + a.states,
+          r.scratch + a.sums};
+}
+
+__device__ inline void attend(const Block& b, const flat::Kernel& k, const Chunk& c, const int32_t* places) {
+  const flat::Attention& a = attention_of(b, k);
+  int most = 0;
+  for (int i = 0; i < c.positions; ++i) {
+    const int32_t* at = places + i * k.tables;
+    most = at[a.end] - at[a.begin] > most ? at[a.end] - at[a.begin] : most;
+  }
+  cuda::attend(shape_of(a), c.rows, most, [&](int row) { return query_of(b, a, RowAt(b, k, c, places, row)); });
+}
+
+// Number n of a head's result, when its products, groups or sums are there.
 __device__ inline float head_number(const Block& b, const flat::Kernel& k, const flat::Step& step, const RowAt& r, int n) {
   const flat::Piece* pieces = b.section<flat::Piece>(b.args.header.pieces) + k.first_piece;
   switch (k.head) {
@@ -114,6 +154,10 @@ __device__ inline float head_number(const Block& b, const flat::Kernel& k, const
     }
     case flat::HeadKind::kReduce:
       return cuda::reduced(static_cast<ReduceKind>(k.reduce), reduce_rows(b, k, 0), r.row, n);
+    case flat::HeadKind::kAttend: {
+      const flat::Attention& a = attention_of(b, k);
+      return cuda::attended(shape_of(a), query_of(b, a, r), n);
+    }
     case flat::HeadKind::kCopy:
       for (int p = k.pieces - 1; p >= 0; --p) {  // a later piece over an earlier
         const flat::Piece& piece = pieces[p];

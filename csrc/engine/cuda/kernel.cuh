@@ -42,6 +42,7 @@ __device__ inline void compute(const Block& b, const Chunk& c, const int32_t* pl
       __syncthreads();
     }
   }
+  if (k.head == flat::HeadKind::kAttend) attend(b, k, c, places);
   const flat::Phase* phases = b.section<flat::Phase>(b.args.header.phases) + k.first_phase;
   const flat::Step* steps = b.section<flat::Step>(b.args.header.steps);
   for (int p = 0; p < k.phases; ++p) {

@@ -1,5 +1,5 @@
-"""attend in Triton against float64: ``python attend_checks.py`` in a process where it is interpreted prints a line of
-JSON, check -> what failed or ""; ``run_table`` runs the same checks on a GPU."""
+"""attend in Triton against float64: ``python attend_triton_checks.py`` in a process where it is interpreted prints a
+line of JSON, check -> what failed or ""; ``run_table`` runs the same checks on a GPU."""
 
 import json
 import math
