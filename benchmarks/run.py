@@ -22,7 +22,7 @@ HERE = Path(__file__).parent
 @dataclass
 class Found:
     """entries: extra_info of what was timed, in order; wrong: (case and part, what its check said).
-    settings: how it was run."""
+    settings: how it was run. interrupted: some cases are missing."""
 
     machine: dict[str, Any] = field(default_factory=dict)
     entries: list[dict[str, Any]] = field(default_factory=list)
@@ -30,6 +30,7 @@ class Found:
     settings: dict[str, Any] = field(default_factory=dict)
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+    interrupted: bool = False
 
 
 class Collector:
@@ -60,10 +61,11 @@ def line(entry: dict[str, Any]) -> str:
         f"; {each['median']:.2f} of {name}" for name, each in entry["rivals"].items() if name != entry["fastest"]
     )
     left_out = "".join(f"; {name} left out ({why})" for name, why in entry["left_out"].items())
+    targets = "".join(f"; {said}" for said in entry["more"].get("targets", []))
     return (
         f"{entry['suite']}: {entry['title']}, {page.PARTS.get(entry['part'], entry['part'])}: "
         f"{ratio['median']:.2f} times as fast ({ratio['low']:.2f} - {ratio['high']:.2f}) as {entry['fastest']}"
-        f"{others}{left_out}; {seconds(entry['ours'])}{floors}"
+        f"{others}{left_out}; {seconds(entry['ours'])}{floors}{targets}"
     )
 
 
@@ -90,10 +92,12 @@ def measure(options: Options, only: str, threads: int, cpu_time: bool, json_out:
     found = collector.found
     found.seconds = time.perf_counter() - start
     found.machine = here | {"threads": torch.get_num_threads()}
-    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
+    if code not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED, pytest.ExitCode.INTERRUPTED):
         raise GenfastError(f"pytest stopped with exit code {int(code)}: what it printed above says why.")
     found.settings = {**asdict(options), "only": only, "cpu_time": cpu_time}
-    found.notes = [note for note in (busy_before,) if note]
+    found.interrupted = code == pytest.ExitCode.INTERRUPTED
+    cut = "It was interrupted: only what came before is here." if found.interrupted else ""
+    found.notes = [note for note in (busy_before, cut) if note]
     if cpu_time:
         found.notes.append("Times are processor time of one thread, which tells little of what several would take.")
     return found

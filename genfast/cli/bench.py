@@ -48,13 +48,14 @@ class BenchFlags:
     cpu_time: bool = False
     """One thread and its processor time: for a machine that is busy with other work."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where the operators and training steps run."""
+    """Where operators, training steps and samplers run."""
     no_compile: bool = False
     """Leave torch.compile out, which takes half a minute for some cases."""
 
 
 def main(argv: Sequence[str]) -> int:
-    """Returns 1 where an answer was wrong, or this version is slower than the one that it is compared with."""
+    """Returns 1 where an answer was wrong, the run was interrupted, or this version is slower than the one that it is
+    compared with."""
     flags = parse(BenchFlags, argv, "genfast bench", DESCRIPTION)
     check(flags)
     sys.path.insert(0, str(folder()))
@@ -92,6 +93,8 @@ def check(flags: BenchFlags) -> None:
     if flags.device == "cuda":
         import torch
 
+        if flags.cpu_time:
+            raise GenfastError("--cpu-time is processor time, which says nothing of a GPU: leave it out.")
         if not torch.cuda.is_available():
             raise GenfastError("--device cuda: no CUDA device is usable here.")
 
@@ -113,7 +116,7 @@ def measured(flags: BenchFlags) -> int:
     for note in found.notes:
         print(note)
     print(f"wrote {', '.join(map(str, paths))}")
-    return 1 if found.wrong else 0
+    return 1 if found.wrong or found.interrupted else 0
 
 
 def compared(flags: BenchFlags) -> int:
