@@ -56,20 +56,19 @@ def bench(case: Case, part: str, benchmark: Any, request: Any) -> None:
 
 def in_turns(benchmark: Any, timing: Timing, options: Options, clock: Any) -> dict[str, Any]:
     """Ratios over the rivals, the fastest of them, seconds a call, and how many floors that is."""
-    functions = {**timing.rivals, **({FLOOR: timing.floor} if callable(timing.floor) else {})}
-    settled = {name: finishing(function, options.device) for name, function in functions.items()}
     ours = finishing(timing.ours, options.device)
     ours()
     calls = calls_a_turn(ours, clock)
-    settled = {name: repeated(function, calls) for name, function in settled.items()}
-    ours = repeated(ours, calls)
+    ours = finishing(repeated(timing.ours, calls), options.device)
+    functions = {**timing.rivals, **({FLOOR: timing.floor} if callable(timing.floor) else {})}
+    settled = {name: finishing(repeated(function, calls), options.device) for name, function in functions.items()}
     once = timed(ours, clock) + sum(timed(function, clock) for function in settled.values())
     turns = turns_for(once, options.quick)
     times: dict[str, list[float]] = {name: [] for name in settled}
 
     def take(order: Iterable[str]) -> None:
         for name in order:
-            times[name].append(timed(settled[name], clock))
+            times[name].append(timed(settled[name], clock) * timing.multiples.get(name, 1))
 
     done = itertools.count()
     turn = [0]
@@ -105,7 +104,8 @@ def in_turns(benchmark: Any, timing: Timing, options: Options, clock: Any) -> di
 
 
 def finishing(function: Any, device: str) -> Any:
-    """Waits for a GPU, which otherwise would still be working."""
+    """Waits for a GPU, which otherwise would still be working. Once for all calls of a turn, as a program would: then
+    neither the wait nor a launch that the GPU need not wait for counts."""
     if device == "cpu":
         return function
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import torch
 
-SUITES = ("masked_conv2d", "lstm", "logistic_mixture", "training", "sampling")
+from genfast.ops.backends import OPERATORS
+
+SUITES = ("sampling", "masked_conv2d", "gated_activation", "lstm", "logistic_mixture", "training")  # in this order
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 Function = Callable[[], Any]
 
@@ -37,12 +39,14 @@ def options_of(get: Callable[[str], Any]) -> Options:
 class Timing:
     """One part of a case. rivals: by a name that tells the reader what it is. floor: what nothing could be faster than:
     a function that does only that, timed in the same turns, or seconds. left_out: rivals that should be here, and why
-    they are not."""
+    they are not. multiples: for rivals that would take too long, of which the function does only a share: the time of
+    the whole is so many times that of the share."""
 
     ours: Function
     rivals: Mapping[str, Function]
     floor: Function | float = 0.0
     left_out: Mapping[str, str] = field(default_factory=dict)
+    multiples: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -77,9 +81,11 @@ class Case:
         return f"{self.suite}: {self.title}"
 
 
-def backends(options: Options) -> tuple[str, ...]:
-    """Whose kernels are timed: on a CPU ours are what "auto" takes, on a GPU there are two kinds."""
-    return ("auto",) if options.device == "cpu" else ("cuda", "triton")
+def backends(options: Options, operator: str) -> tuple[str, ...]:
+    """Whose kernels are timed: on a CPU ours are what "auto" takes, on a GPU there may be two kinds."""
+    if options.device == "cpu":
+        return ("auto",)
+    return tuple(name for name in ("cuda", "triton") if name in OPERATORS[operator])
 
 
 def suffix(backend: str) -> str:

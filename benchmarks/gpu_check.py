@@ -2,8 +2,9 @@
 
     build       the extension with its CUDA kernels, for this GPU
     tests       the whole suite, several processes at once; GENFAST_REQUIRE_CUDA=1: a test that wants a GPU must run
-    memcheck, racecheck    compute-sanitizer over every kernel at small sizes (gpu_small.py), where the tool exists
-    benchmarks  genfast bench --device cuda --quick
+    sanitizers  compute-sanitizer, memcheck and racecheck, over every kernel and both engines at small sizes
+                (gpu_small.py), where the tool exists; all side by side, as they spend their time on the CPU
+    benchmarks  genfast bench --device cuda --quick: sampling first, whose samplers take a minute to compile and record
 
 Every stage has a limit, and what one leaves over the later ones may use; what is cut off or fails is said, and the
 others run all the same, but for a failed build. Writes benchmarks/results/GPU/gpu_check.json and gpu_check.md, to be
@@ -28,7 +29,9 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 HERE = Path(__file__).parent
 TOTAL = 9 * 60.0
-LIMITS = {"build": 150.0, "tests": 240.0, "memcheck": 35.0, "racecheck": 35.0, "benchmarks": 60.0}
+LIMITS = {"build": 150.0, "tests": 240.0, "sanitizers": 40.0, "benchmarks": 110.0}
+TOOLS = ("memcheck", "racecheck")
+SMALL = ("cuda", "triton", "cuda-engine", "triton-engine")  # what gpu_small.py is asked for, each by a process
 PATIENCE = 8.0  # seconds to say goodbye after an interrupt: pytest then writes what it has
 PASSED, FAILED, CUT_OFF, NOT_RUN = "passed", "failed", "cut off", "not run"
 LISTED = 30  # failures with a line each
@@ -180,33 +183,37 @@ def judge_tests(done: Sequence[Finished], reports: Sequence[str], limit: float) 
     return Stage("tests", PASSED, 0, f"{said}.")
 
 
-def sanitizer(tool: str, python: str) -> Callable[[float], Stage]:
+def sanitizers(python: str) -> Callable[[float], Stage]:
     def work(limit: float) -> Stage:
         found = shutil.which("compute-sanitizer")
         if not found:
-            return Stage(tool, NOT_RUN, 0, "compute-sanitizer, which comes with the CUDA toolkit, is not on the PATH.")
-        command = [found, "--tool", tool, "--target-processes", "all", python, str(HERE / "gpu_small.py")]
-        # One after the other would not fit; a process each.
-        done = run_all([[*command, backend] for backend in ("cuda", "triton")], limit, {})
-        return judge_sanitizer(tool, done, limit)
+            said = "compute-sanitizer, which comes with the CUDA toolkit, is not on the PATH."
+            return Stage("sanitizers", NOT_RUN, 0, said)
+        runs = [(tool, kernels) for tool in TOOLS for kernels in SMALL]
+        commands = [
+            [found, "--tool", tool, "--target-processes", "all", python, str(HERE / "gpu_small.py"), kernels]
+            for tool, kernels in runs
+        ]
+        return judge_sanitizers([", ".join(run) for run in runs], run_all(commands, limit, {}), limit)
 
     return work
 
 
-def judge_sanitizer(tool: str, done: Sequence[Finished], limit: float) -> Stage:
-    details, cut = [], False
-    for backend, each in zip(("cuda", "triton"), done, strict=True):
+def judge_sanitizers(names: Sequence[str], done: Sequence[Finished], limit: float) -> Stage:
+    details, cut = [], []
+    for name, each in zip(names, done, strict=True):
         totals = [int(n) for n in re.findall(r"(?:ERROR|RACECHECK) SUMMARY: (\d+)", each.output)]
         if each.code is None:
-            cut = True
+            cut.append(name)
         elif each.code or not totals or any(totals):
             lines = [line for line in each.output.splitlines() if line.startswith("=========")][:10]
-            details += [f"{backend}: exit code {each.code}, {sum(totals)} errors", *(lines or tail(each.output))]
+            details += [f"{name}: exit code {each.code}, {sum(totals)} errors", *(lines or tail(each.output))]
     if details:
-        return Stage(tool, FAILED, 0, "it found errors, or the kernels were wrong.", details)
+        return Stage("sanitizers", FAILED, 0, "they found errors, or the kernels were wrong.", details)
     if cut:
-        return Stage(tool, CUT_OFF, 0, f"it took longer than {limit:.0f} s; no error until then.")
-    return Stage(tool, PASSED, 0, "every kernel, by CUDA C++ and by Triton, without an error.")
+        said = f"{'; '.join(cut)} took longer than {limit:.0f} s; no error until then."
+        return Stage("sanitizers", CUT_OFF, 0, said)
+    return Stage("sanitizers", PASSED, 0, "every kernel and both engines, without an error.")
 
 
 def benchmarks(python: str, folder: Path) -> Callable[[float], Stage]:
@@ -227,13 +234,20 @@ def markdown(machine: Mapping[str, Any], stages: Sequence[Stage], entries: Seque
         if each.details:
             lines += ["", f"{each.name}:", "", "```", *each.details, "```"]
     if entries:
-        lines += ["", "| case | times as fast | rival | time | floors |", "|---|---|---|---|---|"]
+        lines += ["", "| case | times as fast | rival | other rivals | time | floors |", "|---|---|---|---|---|---|"]
     for entry in entries:
         ratio = entry["rivals"][entry["fastest"]]
         spread = f"**{ratio['median']:.2f}** ({ratio['low']:.2f} - {ratio['high']:.2f})"
         floors = f"{entry['of_floor']:.1f}" if entry["of_floor"] else ""
         name = cell(f"{entry['suite']}: {entry['title']}, {entry['part']}")
-        lines.append(f"| {name} | {spread} | {cell(entry['fastest'])} | {entry['ours'] * 1e3:.3f} ms | {floors} |")
+        rivals = {rival: each for rival, each in entry["rivals"].items() if rival != entry["fastest"]}
+        others = cell("; ".join(f"{each['median']:.2f} {rival}" for rival, each in rivals.items()))
+        time_of_ours = f"{entry['ours'] * 1e3:.3f} ms"
+        lines.append(f"| {name} | {spread} | {cell(entry['fastest'])} | {others} | {time_of_ours} | {floors} |")
+    targets = [
+        f"- {entry['title']}, {entry['part']}: {said}" for entry in entries for said in entry["more"].get("targets", [])
+    ]
+    lines += ["", "Targets:", "", *targets] if targets else []
     return "\n".join(lines) + "\n"
 
 
@@ -294,8 +308,7 @@ def main() -> int:
         files = sorted((ROOT / "tests").rglob("test_*.py"))
         stages += [
             stage("tests", clock, tests(python, files, max(1, min(4, (os.cpu_count() or 1) // 2)))),
-            stage("memcheck", clock, sanitizer("memcheck", python)),
-            stage("racecheck", clock, sanitizer("racecheck", python)),
+            stage("sanitizers", clock, sanitizers(python)),
             stage("benchmarks", clock, benchmarks(python, folder)),
         ]
     paths = write(folder, machine, stages)

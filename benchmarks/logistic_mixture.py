@@ -88,7 +88,7 @@ def ceilings(options: Options) -> dict[str, float]:
 
 def cases(options: Options) -> list[Case]:
     found = []
-    for (title, *sizes), layout, backend in product(SIZES, FORMATS, backends(options)):
+    for (title, *sizes), layout, backend in product(SIZES, FORMATS, backends(options, "logistic_mixture")):
         facts = {"case": title, "batch": sizes[0], "layout": layout}
         # Compiling takes half a minute or so: a quick run has one of them.
         compile_too = options.compiled and not (options.quick and title != SIZES[0][0])

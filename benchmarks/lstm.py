@@ -136,12 +136,12 @@ def compiles(name: str, hidden: int, side: int, limit: float) -> bool:
 
 def cases(options: Options) -> list[Case]:
     found = []
-    for name, (hidden, side), backend in product(OPERATORS, SIZES, backends(options)):
+    for name, (hidden, side), backend in product(OPERATORS, SIZES, backends(options, "row_lstm")):
         facts = {"operator": f"{name}_lstm", "hidden": hidden, "side": side, "batch": BATCH}
         title = f"{name}_lstm, h = {hidden}, {side}x{side}, batch {BATCH}{suffix(backend)}"
         make = partial(prepare, name, hidden, side, backend, options)
         found.append(Case("lstm", title, facts, PARTS, make, quick=hidden == 64))
-    for (hidden, side), backend in product(SIZES, backends(options)):
+    for (hidden, side), backend in product(SIZES, backends(options, "row_lstm")):
         facts = {"operator": "row_lstm, one tap", "hidden": hidden, "side": side, "batch": BATCH}
         title = f"row_lstm with one tap, h = {hidden}, {side}x{side}, batch {BATCH}{suffix(backend)}"
         make = partial(prepare_torch, hidden, side, backend, options)

@@ -28,7 +28,7 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor, mask: Tensor) -> Tensor:
 
 def cases(options: Options) -> list[Case]:
     found = []
-    sizes = product(FORMATS, (3, 5, 7), (64, 128), (28, 32), (16, 64), backends(options))
+    sizes = product(FORMATS, (3, 5, 7), (64, 128), (28, 32), (16, 64), backends(options, "masked_conv2d"))
     for layout, k, channels, side, batch, backend in sizes:
         facts = {"layout": layout, "kernel": k, "channels": channels, "side": side, "batch": batch}
         facts["flops"] = work(batch * side * side, channels, channels, (k, k), "B").flops

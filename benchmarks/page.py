@@ -14,6 +14,7 @@ PARTS = {
     "update": "a training step",
     "optimizer": "a training step, fused optimizer",
     "ratio": "drawing",
+    "tf32": "drawing in TF32",
     "bfloat16": "drawing in bfloat16",
 }
 MORE_STYLE = """
@@ -74,6 +75,7 @@ def cells(entry: dict[str, Any]) -> tuple[str, ...]:
     ratio = entry["rivals"][entry["fastest"]]
     others = [f"{name}: {each['median']:.2f}" for name, each in entry["rivals"].items() if name != entry["fastest"]]
     others += [f"{name}: left out, {why}" for name, why in entry["left_out"].items()]
+    others += entry["more"].get("targets", [])
     mark = "class=slower" if ratio["high"] < 1 else ""
     bar = f"<div class=bar style='width:{min(200, 20 * ratio['median']):.0f}px'></div>"
     return (

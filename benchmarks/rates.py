@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from passes import products_in
 
 from genfast.profiling.ceilings import copy_rate, exponential_rate, product_rate
 
@@ -18,12 +19,23 @@ def best_of_all(name: str, device: str, measure: Callable[[], float]) -> float:
     return BEST[name, device]
 
 
-def peak(device: str = "cpu") -> float:
-    """FLOP/s of a large float32 matrix product."""
+def peak(device: str = "cpu", precision: str = "float32") -> float:
+    """FLOP/s of a large matrix product; precision: "float32", "tf32" (on a GPU) or "bfloat16"."""
     n = 8192
-    return best_of_all(
-        "peak", device, lambda: product_rate() if device == "cpu" else 2 * n**3 / on_gpu(lambda a, b: a @ b, n)
-    )
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+    def measured() -> float:
+        if device == "cpu":
+            return product_rate(precision=precision)
+        with products_in(precision):
+            return 2 * n**3 / on_gpu(torch.matmul, n, dtype)
+
+    return best_of_all(peak_name(precision), device, measured)
+
+
+def peak_name(precision: str) -> str:
+    """As ``known`` takes it."""
+    return "peak" if precision == "float32" else f"peak, {precision}"
 
 
 def bandwidth(device: str = "cpu") -> float:
@@ -54,9 +66,9 @@ def known(device: str, **names: tuple[str, float, int]) -> dict[str, float]:
     }
 
 
-def on_gpu(function: Callable[[torch.Tensor, torch.Tensor], Any], n: int) -> float:
+def on_gpu(function: Callable[[torch.Tensor, torch.Tensor], Any], n: int, dtype: torch.dtype = torch.float32) -> float:
     """Seconds of the quickest of some calls on two n x n matrices."""
-    a, b = torch.ones(n, n, device="cuda"), torch.ones(n, n, device="cuda")
+    a, b = (torch.ones(n, n, dtype=dtype, device="cuda") for _ in range(2))
     best = float("inf")
     for _ in range(10):
         torch.cuda.synchronize()

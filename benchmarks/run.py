@@ -61,10 +61,11 @@ def line(entry: dict[str, Any]) -> str:
         f"; {each['median']:.2f} of {name}" for name, each in entry["rivals"].items() if name != entry["fastest"]
     )
     left_out = "".join(f"; {name} left out ({why})" for name, why in entry["left_out"].items())
+    targets = "".join(f"; {said}" for said in entry["more"].get("targets", []))
     return (
         f"{entry['suite']}: {entry['title']}, {page.PARTS.get(entry['part'], entry['part'])}: "
         f"{ratio['median']:.2f} times as fast ({ratio['low']:.2f} - {ratio['high']:.2f}) as {entry['fastest']}"
-        f"{others}{left_out}; {seconds(entry['ours'])}{floors}"
+        f"{others}{left_out}; {seconds(entry['ours'])}{floors}{targets}"
     )
 
 

@@ -1,9 +1,8 @@
 """Sampling against one forward pass: the promise, measured.
 
-"One forward" is what plain PyTorch needs to look once at the same batch: F.conv2d with weights that are masked already,
-evaluation and inference mode, contiguous or channels_last, whichever is faster. The ratio is the time of sampling over
-that; below 1, generating costs less than looking. PyTorch has no Row LSTM and no Diagonal BiLSTM: in a PixelRNN's
-forward pass these layers are genfast's own (benchmarks/lstm.py has them against the loops that people write).
+"One forward pass" is what plain PyTorch needs to look once at the same batch (passes.py). The ratio is the time of that
+over the time of sampling; above 1, generating costs less than looking. benchmarks/lstm.py has a PixelRNN's layers
+against the loops that people write.
 
 The floor: sampling computes each activation once and no masked weight, so its FLOPs over the peak of a matrix product
 is what it cannot go below ("share of peak" is how near it comes). Attention has another floor: a query uses each key
@@ -12,31 +11,30 @@ naive loop needs one forward pass a sub-pixel; a few of its passes are timed and
 whole image is drawn that way.
 
 precision="bfloat16" is timed against float32 where the machine has instructions for its products (target: 0.6 of the
-time).
+time). On a GPU there are other rivals and other targets: sampling_on_gpu.py.
 """
 
-import copy
 import time
 from functools import lru_cache, partial
 from typing import Any
-from unittest import mock
 
+import sampling_on_gpu
 import torch
 from cases import Case, Options, Prepared, Timing
+from passes import Forward, fresh, loop_passes
 from rates import known, peak
-from torch import Tensor, nn
+from sampling_on_gpu import GATED, PIXELCNN, WHOLE
+from torch import Tensor
 
 import genfast
-from genfast.models import MODELS, ImageModel, build_model
-from genfast.nn import MaskedConv2d, ShiftedConv2d
+from genfast.models import ImageModel
 from genfast.ops.backends import isa
 from genfast.sampling import naive
 
-WHOLE = "Gated PixelCNN, preset digits, whole images, batch 16"
 CASES = {  # by file of results, all of which is measured in one run
     "sampling": {
-        "PixelCNN, 15 blocks, h = 128, 32x32x3": ("pixelcnn", "cifar10"),
-        "Gated PixelCNN, 10 layers x 128, 28x28": ("gated-pixelcnn", "mnist"),
+        PIXELCNN: ("pixelcnn", "cifar10"),
+        GATED: ("gated-pixelcnn", "mnist"),
         "PixelRNN, Row LSTM, 7 layers, h = 16, 28x28": ("pixelrnn", "mnist-row"),
         "PixelRNN, Diagonal BiLSTM, 7 layers, h = 16, 28x28": ("pixelrnn", "mnist-diagonal"),
     },
@@ -54,76 +52,10 @@ TARGETS = {  # of sampling over one forward pass, by batch
 }
 
 
-def make(name: str, preset: str) -> ImageModel:
-    """A freshly initialised preset in evaluation mode. Its speed does not depend on what it has learnt."""
-    torch.manual_seed(0)
-    model = build_model(name, MODELS[name].presets[preset])
-    model.initialize(torch.randint(0, model.levels, (4, *model.image_shape)))
-    return model.eval()
-
-
-class Normalized(nn.Module):
-    """A ShiftedConv2d whose weight has been computed."""
-
-    def __init__(self, layer: ShiftedConv2d) -> None:
-        super().__init__()
-        self.layer, self.weight = layer, nn.Parameter(layer.weight().detach())
-        layer.weight = lambda: self.weight  # type: ignore[method-assign]
-
-    def forward(self, x: Tensor, size: tuple[int, int] | None = None) -> Tensor:
-        out: Tensor = self.layer(x, size)
-        return out
-
-
-def plain(model: nn.Module) -> nn.Module:
-    """The same network on nn.Conv2d: its weights are zero where they are masked, and normalised once."""
-    twin = copy.deepcopy(model)
-    for parent in list(twin.modules()):
-        for name, layer in parent.named_children():
-            if isinstance(layer, MaskedConv2d):
-                conv = nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size, padding=layer.padding)
-                conv.load_state_dict(layer.state_dict())
-                setattr(parent, name, conv)
-            elif isinstance(layer, ShiftedConv2d):
-                setattr(parent, name, Normalized(layer))
-    return twin.eval()
-
-
-class Forward:
-    """One plain forward pass, in the faster of the two memory layouts."""
-
-    def __init__(self, model: ImageModel, images: Tensor) -> None:
-        self.images = images
-        self.twins = {"channels_last": plain(model).to(memory_format=torch.channels_last), "contiguous": plain(model)}
-        times = {layout: self.seconds(layout) for _ in range(3) for layout in self.twins}  # the first is slow
-        for layout in (*self.twins, *self.twins):
-            times[layout] = min(times[layout], self.seconds(layout))
-        self.layout = min(times, key=times.__getitem__)
-
-    def __call__(self, layout: str | None = None) -> Tensor:
-        layout = layout or self.layout
-        formats = {"channels_last": torch.channels_last, "contiguous": torch.contiguous_format}
-
-        def laid_out(x: Tensor) -> Tensor:
-            return x.contiguous(memory_format=formats[layout])
-
-        with torch.inference_mode(), mock.patch("genfast.models.pixelcnn.channels_last", laid_out), mock.patch(
-            "genfast.models.gated_pixelcnn.channels_last", laid_out), mock.patch(
-            "genfast.models.pixelrnn.channels_last", laid_out), mock.patch(
-            "genfast.models.base.channels_last", laid_out):  # fmt: skip
-            out: Tensor = self.twins[layout](self.images)
-        return out
-
-    def seconds(self, layout: str) -> float:
-        start = time.perf_counter()
-        self(layout)
-        return time.perf_counter() - start
-
-
 def cases(options: Options) -> list[Case]:
+    if options.device != "cpu":
+        return sampling_on_gpu.cases(options)
     found = []
-    if options.device != "cpu":  # no engine there yet
-        return found
     parts = ("ratio", "bfloat16") if has_bfloat16() else ("ratio",)
     for file, models in CASES.items():
         for title, (name, preset) in models.items():
@@ -137,6 +69,8 @@ def cases(options: Options) -> list[Case]:
 
 
 def ceilings(options: Options) -> dict[str, float]:
+    if options.device != "cpu":
+        return sampling_on_gpu.ceilings(options)
     return known("cpu", peak_gflops=("peak", 1e9, 0))
 
 
@@ -153,7 +87,7 @@ def arrange(rows: list[dict[str, Any]]) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def samplers(name: str, preset: str) -> tuple[genfast.sampling.Sampler, genfast.sampling.Sampler | None, float]:
     """Kept for the other batches: of float32, of bfloat16 where the machine has it, and the seconds to compile one."""
-    model = make(name, preset)
+    model = fresh(name, preset)
     start = time.perf_counter()
     sampler = genfast.compile_sampler(model, engine="cpu")
     seconds = time.perf_counter() - start
@@ -221,12 +155,12 @@ def loop_seconds(model: ImageModel, images: Tensor, passes: int = 2) -> float:
         start = time.perf_counter()
         for _ in range(passes):
             model(images)
-    return (time.perf_counter() - start) / passes * images[0].numel()
+    return (time.perf_counter() - start) / passes * loop_passes(model)
 
 
 def prepare_whole_loop() -> Prepared:
     """The digits preset, drawn to the end by the loop and by the engine."""
-    model = make("gated-pixelcnn", "digits")
+    model = fresh("gated-pixelcnn", "digits")
     sampler = genfast.compile_sampler(model, engine="cpu")
 
     def check_images() -> None:

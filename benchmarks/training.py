@@ -1,7 +1,7 @@
 """A training step, from a batch of levels to updated weights, against the same network as a user would write it.
 
-    plain layers    F.conv2d(x, weight * mask), the loops of lstm.py over rows and columns, and the eager formula of
-                    logistic_mixture.py in the place of genfast's operators
+    plain layers    F.conv2d(x, weight * mask), tanh and sigmoid of two halves, the loops of lstm.py over rows and
+                    columns, and the eager formula of logistic_mixture.py in the place of genfast's operators
     contiguous      GAN and VAE, whose layers are PyTorch's own: weights not laid out channels_last, as theirs are
     Adam            PyTorch's default instead of Adam(fused=True), with which genfast trains on a CPU
 
@@ -17,6 +17,7 @@ from functools import cache, partial
 from typing import Any
 from unittest import mock
 
+import gated_activation
 import logistic_mixture
 import lstm
 import torch
@@ -61,6 +62,10 @@ def conv(
     return F.conv2d(x, weight * mask, bias, padding=(weight.shape[2] // 2, weight.shape[3] // 2))
 
 
+def gate(x: Tensor, color_groups: int = 1, **_: Any) -> Tensor:
+    return gated_activation.eager(x, color_groups)
+
+
 def row(x: Tensor, weight: Tensor, h0: Tensor, c0: Tensor) -> Tensor:
     return lstm.row_loop(lstm.unbound, lstm.row_step, x, weight, h0, c0)
 
@@ -76,7 +81,8 @@ def mixture(params: Tensor, images: Tensor, components: int | None = None, *_: A
 
 @contextmanager
 def plain_layers() -> Iterator[None]:
-    replaced = {"masked_conv2d": conv, "row_lstm": row, "diagonal_lstm": diagonal, "logistic_mixture": mixture}
+    replaced: dict[str, Any] = {"masked_conv2d": conv, "gated_activation": gate, "row_lstm": row}
+    replaced |= {"diagonal_lstm": diagonal, "logistic_mixture": mixture}
     with mock.patch.multiple(ops, **replaced):
         yield
 

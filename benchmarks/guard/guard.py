@@ -24,7 +24,7 @@ ROOT = HERE.parents[1]
 COUNTS = HERE / "counts.json"
 TOLERANCE = 0.02  # what a change elsewhere in a file may do to what is inlined
 SOURCES = ("tap_gemm/cpu", "masked_conv2d/cpu", "pointwise/cpu", "reduce/cpu", "categorical/cpu", "lstm/cpu",
-           "logistic_mixture/cpu", "logistic_mixture/draw")  # fmt: skip
+           "logistic_mixture/cpu", "logistic_mixture/draw", "gated_activation/cpu")  # fmt: skip
 FLAGS = ("-std=gnu++20", "-O3", "-DNDEBUG", "-Wno-psabi", "-mavx2", "-mfma")
 KERNEL_FLAGS = ("-fno-exceptions", "-fno-math-errno", "-DGENFAST_ISA=avx2")
 

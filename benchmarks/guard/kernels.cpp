@@ -7,6 +7,7 @@
 
 #include "categorical/cpu.h"
 #include "diagonal_lstm/scan.h"
+#include "gated_activation/cpu.h"
 #include "logistic_mixture/cpu.h"
 #include "logistic_mixture/draw.h"
 #include "lstm/cpu.h"
@@ -185,6 +186,17 @@ void draws() {
   check(log_probs, kRows);
 }
 
+void gate() {
+  constexpr int64_t kLength = 100, kResults = 40 * kLength;  // runs that end within a vector
+  const auto& kernels = avx2::gated_activation_float32;
+  const float *x = numbers<float>(2 * kResults, 4), *grad = numbers<float>(kResults);
+  float *out = memory<float>(kResults), *dx = memory<float>(2 * kResults);
+  run("gated_activation, forward", [&] { kernels.forward(x, out, kLength, 0, kResults); });
+  check(out, kResults);
+  run("gated_activation, backward", [&] { kernels.backward(grad, x, dx, kLength, 0, kResults); });
+  check(dx, 2 * kResults);
+}
+
 void elementwise() {
   constexpr int64_t kRows = 16, kColumns = 256;
   const float* x = numbers<float>(kRows * kColumns, 4);
@@ -212,6 +224,7 @@ int main() {
   recurrence("diagonal_lstm, forward", "diagonal_lstm, backward", diagonal_scan(8, 8, 16, false), 2);
   mixture("logistic_mixture, forward", "logistic_mixture, backward", 3, 10, true);
   mixture("one logistic, forward", "one logistic, backward", 3, 0, false);
+  gate();
   draws();
   elementwise();
   return 0;

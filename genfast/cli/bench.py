@@ -49,7 +49,7 @@ class BenchFlags:
     cpu_time: bool = False
     """One thread and its processor time: for a machine that is busy with other work."""
     device: Literal["cpu", "cuda"] = "cpu"
-    """Where the operators and training steps run."""
+    """Where operators, training steps and samplers run."""
     no_compile: bool = False
     """Leave torch.compile out, which takes half a minute for some cases."""
 
@@ -93,6 +93,8 @@ def check(flags: BenchFlags) -> None:
     if flags.device == "cuda":
         import torch
 
+        if flags.cpu_time:
+            raise GenfastError("--cpu-time is processor time, which says nothing of a GPU: leave it out.")
         if not torch.cuda.is_available():
             raise GenfastError("--device cuda: no CUDA device is usable here.")
 

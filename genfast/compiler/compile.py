@@ -17,6 +17,7 @@ from genfast.compiler.cells import Cells, make_ids
 from genfast.compiler.evaluate import condition_table, evaluate
 from genfast.compiler.footprint import needed
 from genfast.compiler.frontend import Tracer
+from genfast.compiler.products import float32_products
 from genfast.compiler.program import (
     Constant,
     Copy,
@@ -54,7 +55,7 @@ def compile_module(target: Target) -> Program:
     Raises NotCausal, naming the first layer that looks ahead; NotSupported, naming the operator and the layer;
     GenfastError if the module fails, is not deterministic, or does not give what its likelihood takes.
     """
-    with one_thread():
+    with one_thread(), float32_products():
         found = trace(target)
         refuse_leaks(found.program, found.opaque)
         if found.opaque:
@@ -79,9 +80,11 @@ def one_thread() -> Iterator[None]:
 
 
 def random_images(target: Target, seed: int, batch: int = 2) -> Tensor:
+    """The same levels on every device.  # [B, C, H, W]"""
     generator = torch.Generator().manual_seed(seed)
     shape = (batch, *target.image_shape)
-    return torch.randint(0, target.levels, shape, generator=generator, dtype=level_dtype(target.levels))
+    images = torch.randint(0, target.levels, shape, generator=generator, dtype=level_dtype(target.levels))
+    return images.to(target.device)
 
 
 def forward(target: Target, images: Tensor, conditions: Sequence[Tensor]) -> Tensor:
@@ -248,8 +251,8 @@ def check(target: Target, program: Program, eps: float) -> None:
         with torch.no_grad():
             expected = forward(target, images, conditions)
         kinds = expected.shape[1] if expected.dim() == 3 + len(target.image_shape) else 1
-        expected = expected[:batch].double().reshape(batch, kinds, -1, *target.image_shape).flatten(4)
-        given = images[:batch], [c[:batch] for c in conditions]
+        expected = expected[:batch].double().cpu().reshape(batch, kinds, -1, *target.image_shape).flatten(4)
+        given = images[:batch].cpu(), [c[:batch].cpu() for c in conditions]
         exact, rough = (
             torch.stack(evaluate(program, *given, d), 2).reshape(expected.shape) for d in (torch.float64, torch.float32)
         )
@@ -281,7 +284,7 @@ def check_batch_size(
     batch = [torch.cat([part, part[:1]]) for part in (images, *conditions)]
     with torch.no_grad():
         try:
-            out = target.forward(*batch)[: len(expected)].double().reshape(expected.shape)
+            out = target.forward(*batch)[: len(expected)].double().cpu().reshape(expected.shape)
         except Exception:  # some keep the batch size of their first pass, and complain themselves about another
             return
     if any(differ(out[:, kind], expected[:, kind]) > bound for kind, bound in enumerate(bounds)):

@@ -16,7 +16,7 @@ from torch.nn.parameter import is_lazy
 
 from genfast.compiler.layout import Layout, Pick, flat, tensors_of
 from genfast.compiler.order import Order
-from genfast.compiler.target import Target, two_rows
+from genfast.compiler.target import Target, examples_of
 from genfast.errors import GenfastError
 from genfast.likelihoods import Drawn, Likelihood, LogisticMixture, make_likelihood
 
@@ -94,7 +94,7 @@ class Foreign:
     def target(self, conditions: Sequence[Tensor] | None = None) -> Target:
         """What the compiler takes. conditions: other examples than the first ones."""
         shape = self.image_shape if self.order is None else self.order.renamed
-        examples = self.conditions if conditions is None else tuple(two_rows(c) for c in conditions)
+        examples = self.conditions if conditions is None else examples_of(self.module, conditions)
         return Target(self.module, self.forward, shape, self.levels, self.likelihood.name, examples)
 
 
@@ -125,7 +125,7 @@ def describe(
     drawn = distribution(likelihood, shape, levels, pick)
     width = None if likelihood == "logistic_mixture" else width_of(drawn)
     return Foreign(
-        module, shape, levels, drawn, encoder(module, encode, levels), pick, tuple(two_rows(c) for c in conditions),
+        module, shape, levels, drawn, encoder(module, encode, levels), pick, examples_of(module, conditions),
         names, width,
     )  # fmt: skip
 

@@ -25,10 +25,14 @@ from genfast.compiler.builder import Builder, ImagesMixed, Unsupported
 from genfast.compiler.cells import Cells, Ids
 from genfast.compiler.shadow import Shadow, key_of
 from genfast.errors import NotSupported
+from genfast.kernels.gated_activation.reference import gated_activation
 
 Handled = Ids | None | Sequence[Ids | None]  # cells of the results; None for constants
 Handler = Callable[["Tracer", Any, list[Any], dict[str, Any], list[Tensor]], Handled]
 HANDLERS: dict[str, Handler] = {}
+DECOMPOSITIONS: dict[str, Callable[..., Any]] = {  # of operators of ours that are made of PyTorch's
+    "genfast::gated_activation": lambda x, color_groups, backend: gated_activation(x, color_groups),
+}
 # Answers about shapes and memory: nothing of the numbers is in them.
 METADATA = {"sym_size", "sym_stride", "sym_numel", "sym_storage_offset", "is_contiguous", "numel", "dim", "empty_like",
             "new_empty", "new_empty_strided", "empty", "empty_strided", "is_same_size", "zeros_like", "ones_like",
@@ -208,10 +212,10 @@ class Tracer(TorchDispatchMode):
             return self._opaque(reason, args, kwargs, targets)
 
     def _decompose(self, func: Any, args: list[Any], kwargs: dict[str, Any]) -> list[Ids | None] | None:
-        """Traces PyTorch's own decomposition of an operator, and takes the cells of what that computes."""
+        """Traces the decomposition of an operator, ours or PyTorch's own, and takes the cells of what that computes."""
         from torch._decomp import decomposition_table
 
-        decomposition = decomposition_table.get(func)
+        decomposition = DECOMPOSITIONS.get(func._schema.name, decomposition_table.get(func))
         if decomposition is None and func.has_kernel_for_dispatch_key(torch._C.DispatchKey.CompositeImplicitAutograd):
             decomposition = func.decompose
         if decomposition is None or self.decomposing > 8:

@@ -31,7 +31,8 @@ def _move(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any], ou
 
 
 def moved(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any]) -> list[Ids]:
-    """Runs the operator on numbers that count the operands' elements (exact in float64), 0 for what it makes up."""
+    """Runs the operator, on the CPU, on numbers that count the operands' elements (exact in float64), 0 for what it
+    makes up."""
     pool: list[np.ndarray] = [np.full(1, -1, np.int64)]
     size = 1
 
@@ -60,7 +61,7 @@ def moved(tracer: Tracer, func: Any, args: list[Any], kwargs: dict[str, Any]) ->
         elif name == "value" and value is not None:
             operands[name] = 0
         elif name not in ("dtype", "memory_format", "device", "layout", "pin_memory"):
-            operands[name] = value
+            operands[name] = tree_map(lambda v: v.cpu() if isinstance(v, Tensor) else v, value)
     result = func(**operands)
     table = np.concatenate(pool)
     results = result if isinstance(result, list | tuple) else [result]

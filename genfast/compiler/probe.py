@@ -28,8 +28,9 @@ def probe(target: Target, call: Callable[[Tensor, Sequence[Tensor]], Tensor]) ->
     channels, height, width = target.image_shape
     count = channels * height * width
     generator = torch.Generator().manual_seed(1)
-    number = torch.arange(height * width).reshape(1, height, width) * channels + torch.arange(channels)[:, None, None]
-    shift = torch.randint(1, max(target.levels, 2), images.shape, generator=generator)
+    pixel, colour = (torch.arange(size, device=images.device) for size in (height * width, channels))
+    number = pixel.reshape(1, height, width) * channels + colour[:, None, None]
+    shift = torch.randint(1, max(target.levels, 2), images.shape, generator=generator).to(images.device)
     others = ((images.long() + shift) % target.levels).to(images.dtype)
     if count <= CUTS:
         cuts = list(range(count))

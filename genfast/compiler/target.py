@@ -1,9 +1,10 @@
 """What is compiled: a module, how to call it, and what its images and its outputs are."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from genfast.errors import GenfastError
@@ -17,7 +18,7 @@ Condition = Tensor | tuple[Tensor, ...] | None
 class Target:
     """forward(images, *conditions) -> likelihood parameters [B, ..., C, H, W]; images are levels [B, C, H, W].
 
-    conditions: examples with two rows each, in the dtypes that the module takes; may be empty.
+    conditions: examples with two rows each, in the dtypes that the module takes and on its device; may be empty.
     """
 
     module: nn.Module
@@ -26,6 +27,11 @@ class Target:
     levels: int
     likelihood: str
     conditions: tuple[Tensor, ...] = ()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the module takes its images."""
+        return device_of(self.module)
 
 
 def model_target(model: Any, *conditions: Tensor) -> Target:
@@ -45,8 +51,7 @@ def model_target(model: Any, *conditions: Tensor) -> Target:
         out: Tensor = model(images, condition=as_condition(conditions))
         return out
 
-    examples = tuple(two_rows(c) for c in conditions)
-    shape = tuple(model.image_shape)
+    shape, examples = tuple(model.image_shape), examples_of(model, conditions)
     return Target(model, forward, shape, model.levels, model.likelihood.name, examples)
 
 
@@ -101,6 +106,16 @@ def check_description(model: Any) -> None:
         )
     if any(t.is_meta for t in [*model.parameters(), *model.buffers()]):
         raise GenfastError("The model's weights are on the meta device and hold no numbers: load its weights first.")
+
+
+def device_of(module: Any) -> torch.device:
+    """Of a module's first parameter, or buffer."""
+    return next((t.device for t in [*module.parameters(), *module.buffers()]), torch.device("cpu"))
+
+
+def examples_of(module: nn.Module, conditions: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Two rows of each condition, on the module's device."""
+    return tuple(two_rows(c).to(device_of(module)) for c in conditions)
 
 
 def two_rows(condition: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from genfast import ops
 from genfast.errors import GenfastError
 from genfast.models.base import ImageModel, ModelConfig, channels_last, check_condition, check_int, check_kernel
 from genfast.nn import MaskedConv2d
@@ -41,12 +42,6 @@ class GatedPixelCNNConfig(ModelConfig):
         if self.hidden % channels:
             raise GenfastError(f"hidden must be a multiple of the image's {channels} channels, not {self.hidden}.")
         check_condition(self.num_classes, self.condition_dim)
-
-
-def gate(x: Tensor, color_groups: int = 1) -> Tensor:
-    """tanh(f) * sigmoid(g), where each colour group of x holds its f, then its g.  # [B, 2h, H, W] -> [B, h, H, W]"""
-    f, g = x.unflatten(1, (color_groups, 2, -1)).unbind(2)
-    return (torch.tanh(f) * torch.sigmoid(g)).flatten(1, 2)
 
 
 class GatedLayer(nn.Module):
@@ -89,9 +84,9 @@ class GatedLayer(nn.Module):
         if self.condition is not None:
             for_v, for_x = self.condition(condition)[:, :, None, None].chunk(2, 1)
             v, x = v + for_v, x + for_x
-        x = gate(x, self.color_groups)
+        x = ops.gated_activation(x, self.color_groups)
         residual = self.residual(x)
-        return gate(v), residual if self.first else horizontal + residual, self.skip(x)
+        return ops.gated_activation(v), residual if self.first else horizontal + residual, self.skip(x)
 
 
 class GatedPixelCNN(ImageModel):

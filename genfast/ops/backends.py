@@ -19,6 +19,7 @@ NO_DEVICE = "no CUDA device is usable here"
 NEVER_RUN = "no GPU has run it yet"  # true of every GPU kernel until `make gpu-check` has passed on one
 OPERATORS: dict[str, tuple[str, ...]] = {
     "masked_conv2d": BACKENDS,
+    "gated_activation": ("reference", "cpu", "triton"),
     "row_lstm": BACKENDS,
     "diagonal_lstm": BACKENDS,
     "logistic_mixture": BACKENDS,
@@ -69,7 +70,7 @@ def choose(backend: str, device: torch.device, operator: str) -> str:
         raise ValueError(f"backend must be auto, {', '.join(BACKENDS)}, not {backend!r}.")
     reason = why_not(backend)
     if not reason and backend not in OPERATORS[operator]:
-        reason = f"{operator} has no {backend} kernel yet"
+        reason = f"{operator} has no {backend} kernel"
     if not reason and backend != "reference" and backend not in PREFERENCE.get(device.type, ()):
         reason = f"it does not compute on {device.type} tensors"
     if reason:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from genfast.kernels.common.work import Work
+from genfast.kernels.gated_activation import work as gate
 from genfast.kernels.logistic_mixture import work as mixture
 from genfast.kernels.lstm import work as lstm
 from genfast.kernels.masked_conv2d import work as conv
@@ -27,6 +28,14 @@ def _conv_bwd_weight(grad: Any, x: Any, kh: int, kw: int, mask: int, groups: int
     return conv.work(_pixels(x), grad.shape[1], x.shape[1], (kh, kw), MASK_TYPES[mask], groups)
 
 
+def _gate(x: Any, groups: int, backend: int) -> Work:
+    return gate.work(x.numel() // 2)
+
+
+def _gate_bwd(grad: Any, x: Any, groups: int, backend: int) -> Work:
+    return gate.work(grad.numel())
+
+
 def _lstm(x: Any, weight: Any, *rest: Any) -> Work:
     return lstm.forward(_pixels(x), weight.shape[1], weight.shape[2])
 
@@ -47,6 +56,8 @@ FORMULAS: dict[str, Callable[..., Work]] = {
     "genfast::masked_conv2d": _conv,
     "genfast::masked_conv2d_bwd_input": _conv_bwd_input,
     "genfast::masked_conv2d_bwd_weight": _conv_bwd_weight,
+    "genfast::gated_activation": _gate,
+    "genfast::gated_activation_bwd": _gate_bwd,
     "genfast::row_lstm": _lstm,
     "genfast::row_lstm_bwd": _lstm_bwd,
     "genfast::diagonal_lstm": _lstm,

@@ -8,8 +8,8 @@ def sentence() -> str:
     if not torch.cuda.is_available():
         return (
             "There is no GPU here. With one, the same command takes an operator's device time from events on the GPU, "
-            "the trace shows its kernels and copies, and there are NVTX ranges named after the layers. Sampling has no "
-            "engine on a GPU yet."
+            "the trace shows its kernels and copies, and there are NVTX ranges named after the layers. Of the samplers "
+            "the cpu engine alone tells how its time is spent."
         )
     return (
         "There is a GPU. The times of operators on it are between two events there, but its ceilings are not measured "

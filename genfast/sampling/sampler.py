@@ -57,6 +57,9 @@ def compile_sampler(
     factors are rounded to TF32.
     condition: an example, needed only if the model is conditional and has neither num_classes nor condition_dim.
 
+    The loops run the model as PyTorch runs it, which on a GPU rounds the factors of convolutions to TF32: they draw
+    what the other engines draw in float32 once ``torch.backends.cudnn.conv.fp32_precision = "ieee"``.
+
     Raises NotCausal, naming the first layer that looks ahead; NotSupported, naming the operator and the layer, if an
     incremental engine was asked for by name and cannot take the model; GenfastError for an unknown engine, or a model
     that does not say what its images and its likelihood are.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from genfast.compiler.order import Order
-from genfast.compiler.target import check_description
+from genfast.compiler.target import check_description, device_of
 from genfast.errors import GenfastError
 from genfast.likelihoods import Likelihood, check_images, check_layout, level_dtype
 from genfast.models import ImageModel, Model, PriorPainter
@@ -286,11 +286,6 @@ def check_condition(condition: Tensor, n: int) -> Tensor:
         rows = condition.shape[0] if condition.ndim else "no"
         raise GenfastError(f"The condition has {rows} rows for {n} images: give one row per image.")
     return condition
-
-
-def device_of(model: CausalModel) -> torch.device:
-    """Where the model's parameters are."""
-    return next((p.device for p in model.parameters()), torch.device("cpu"))
 
 
 @contextmanager

@@ -34,6 +34,7 @@ def test_what_is_refused_in_one_sentence(capsys, monkeypatch, tmp_path) -> None:
         (["--only", "nothing is called so", "-o", str(tmp_path)], "genfast bench --list"),
         (["--threads", "-1"], "must be 0 or more"),
         (["--compare", "HEAD", "--scaling"], "give one of them"),
+        (["--device", "cuda", "--cpu-time"], "says nothing of a GPU"),
         (["--compare", "no-such-revision", "-o", str(tmp_path)], "git rev-parse"),
     ):
         assert main(["bench", *argv]) == 2
@@ -49,7 +50,7 @@ RUN = """
 import sys
 sys.path[:0] = sys.argv[1:3]
 import fake_suite
-fake_suite.install(interrupted="interrupted" in sys.argv)
+fake_suite.install()
 from pathlib import Path
 import cases, run
 found = run.measure(cases.Options(), "", 1, False, Path("pytest.json"))
@@ -63,16 +64,11 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("run")
     (folder / "tests").mkdir()
     (folder / "tests" / "conftest.py").write_text("raise RuntimeError('the tests have no say in benchmarks')\n")
-    (folder / "said").write_text(run_fake_suite(folder))
-    return folder
-
-
-def run_fake_suite(folder: Path, *arguments: str) -> str:
-    """In the folder; what it said."""
-    argv = [sys.executable, "-c", RUN, str(ROOT / "benchmarks"), str(Path(__file__).parent), *arguments]
+    argv = [sys.executable, "-c", RUN, str(ROOT / "benchmarks"), str(Path(__file__).parent)]
     done = subprocess.run(argv, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return done.stdout
+    (folder / "said").write_text(done.stdout)
+    return folder
 
 
 def test_ratios_are_those_of_the_fastest_rival_and_in_all_files(folder: Path) -> None:
@@ -100,13 +96,6 @@ def test_a_wrong_answer_has_no_time(folder: Path) -> None:
     assert "1 is not 2" in page
     assert "What is compared with what" in page
     assert "nan" not in page
-
-
-def test_what_was_timed_before_an_interrupt_is_kept(tmp_path: Path) -> None:
-    run_fake_suite(tmp_path, "interrupted")
-    values = json.loads((tmp_path / "bench" / "bench.json").read_text())
-    assert [entry["title"] for entry in values["entries"]] == ["right one"]
-    assert values["notes"][-1] == "It was interrupted: these are the timings until then."
 
 
 def test_results_are_taken_over_whole_or_not_at_all(folder: Path, tmp_path: Path, monkeypatch) -> None:
@@ -154,6 +143,74 @@ def test_turns_are_reversed_and_ratios_taken_turn_by_turn() -> None:
     assert times == {"a": [1.0] * 3, "b": [1.0] * 3}
     ratio = ratio_of([1.0, 2.0, 4.0], [3.0, 6.0, 12.0])  # the machine became busier and busier
     assert asdict(ratio) == {"median": 3.0, "low": 3.0, "high": 3.0, "ours": 1.0, "theirs": 3.0}
+
+
+class Clocked:
+    """pytest-benchmark's fixture, as far as bench.py uses it, on a clock that stands still between calls."""
+
+    def __init__(self) -> None:
+        self.now, self.log = 0.0, ""
+        self.stats = self
+        self.data: list[float] = []
+
+    def clock(self) -> float:
+        return self.now
+
+    def taking(self, seconds: float, letter: str):
+        def run() -> None:
+            self.now += seconds
+            self.log += letter
+
+        return run
+
+    def pedantic(self, function, setup, teardown, rounds: int) -> None:
+        for _ in range(rounds):
+            setup()
+            start = self.now
+            function()
+            self.data.append(self.now - start)
+            teardown()
+
+
+def test_a_share_of_a_rival_counts_as_the_whole() -> None:
+    from bench import in_turns
+    from cases import Options, Timing
+
+    fake = Clocked()
+    timing = Timing(fake.taking(1, "o"), {"loop": fake.taking(2, "s"), "pass": fake.taking(3, "p")}, 0.5,
+                    multiples={"loop": 100})  # fmt: skip
+    found = in_turns(fake, timing, Options(quick=True), fake.clock)
+    assert {name: each["median"] for name, each in found["rivals"].items()} == {"loop": 200, "pass": 3}
+    assert (found["fastest"], found["ours"], found["of_floor"]) == ("pass", 1.0, 2.0)
+
+
+def test_a_gpu_is_waited_for_once_a_turn(monkeypatch) -> None:
+    import torch
+    from bench import in_turns
+    from cases import Options, Timing
+
+    fake = Clocked()
+    monkeypatch.setattr(torch.cuda, "synchronize", fake.taking(1e-4, "|"))
+    timing = Timing(fake.taking(4e-4, "o"), {"rival": fake.taking(1e-3, "r")})
+    found = in_turns(fake, timing, Options(quick=True, device="cuda"), fake.clock)
+    calls = found["calls"]
+    assert calls == 4  # 0.4 + 0.1 ms are the first call, and 2 ms are a turn
+    assert fake.log.startswith("o|o|" + "oooo|" + "rrrr|")
+    assert set(fake.log.split("|")[2:]) == {"oooo", "rrrr", ""}
+    assert found["ours"] == pytest.approx(4e-4 + 1e-4 / calls)
+
+
+def test_an_interrupted_run_keeps_what_it_has(monkeypatch, tmp_path, capsys) -> None:
+    import run
+    from cases import Options
+
+    monkeypatch.setattr(run.pytest, "main", lambda *args, **kwargs: pytest.ExitCode.INTERRUPTED)
+    found = run.measure(Options(quick=True), "", 1, False, None)
+    assert found.interrupted
+    assert found.notes[-1] == "It was interrupted: these are the timings until then."
+    monkeypatch.setattr(run, "measure", lambda *args: found)
+    assert main(["bench", "--quick", "-o", str(tmp_path / "out")]) == 130
+    assert "interrupted" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_a_run_of_sampling_becomes_the_table_in_the_readme() -> None:

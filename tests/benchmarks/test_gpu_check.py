@@ -114,27 +114,44 @@ def test_tests_run_in_several_processes_that_want_a_gpu(clock, tmp_path) -> None
 def test_the_sanitizer_is_judged_by_its_summary(monkeypatch, tmp_path) -> None:
     import gpu_check
 
+    names = ["memcheck, cuda", "racecheck, triton-engine"]
     good = gpu_check.Finished(0, "========= ERROR SUMMARY: 0 errors")
-    assert gpu_check.judge_sanitizer("memcheck", [good, good], 9).outcome == gpu_check.PASSED
+    assert gpu_check.judge_sanitizers(names, [good, good], 9).outcome == gpu_check.PASSED
     hazard = "========= Race reported\n========= RACECHECK SUMMARY: 2 hazards displayed (2 errors, 0 warnings)"
-    found = gpu_check.judge_sanitizer("racecheck", [good, gpu_check.Finished(0, hazard)], 9)
+    found = gpu_check.judge_sanitizers(names, [good, gpu_check.Finished(0, hazard)], 9)
     assert found.outcome == gpu_check.FAILED
-    assert found.details[0] == "triton: exit code 0, 2 errors"
+    assert found.details[0] == "racecheck, triton-engine: exit code 0, 2 errors"
     assert "Race reported" in found.details[1]
     silent = gpu_check.Finished(1, "row_lstm: not close")  # the kernels were wrong before the tool could say anything
-    assert gpu_check.judge_sanitizer("memcheck", [silent, good], 9).details[-1] == "row_lstm: not close"
-    late = gpu_check.Finished(None, "")
-    assert gpu_check.judge_sanitizer("memcheck", [late, good], 9).outcome == gpu_check.CUT_OFF
+    assert gpu_check.judge_sanitizers(names, [silent, good], 9).details[-1] == "row_lstm: not close"
+    cut = gpu_check.judge_sanitizers(names, [gpu_check.Finished(None, ""), good], 9)
+    assert cut.outcome == gpu_check.CUT_OFF
+    assert cut.said.startswith("memcheck, cuda took longer than 9 s")
     monkeypatch.setattr(gpu_check.shutil, "which", lambda name: None)
-    assert gpu_check.sanitizer("memcheck", sys.executable)(9).outcome == gpu_check.NOT_RUN
+    assert gpu_check.sanitizers(sys.executable)(9).outcome == gpu_check.NOT_RUN
+
+
+def test_both_sanitizers_see_all_kernels_and_engines(monkeypatch, tmp_path) -> None:
+    """compute-sanitizer is a script here that says what it was asked for."""
+    import gpu_check
+
+    tool = tmp_path / "compute-sanitizer"
+    tool.write_text("#!/bin/sh\necho ERROR SUMMARY: 1 errors\necho ========= $2 ${7}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    details = gpu_check.sanitizers(sys.executable)(60).details
+    said = [line.removeprefix("========= ") for line in details if line.startswith("=========")]
+    assert said == [f"{tool} {kernels}" for tool in ("memcheck", "racecheck") for kernels in gpu_check.SMALL]
 
 
 def test_the_files_say_what_failed_and_what_was_measured(tmp_path) -> None:
     from gpu_check import FAILED, PASSED, Stage, slug, write
 
     ratio = {"median": 2.5, "low": 2.0, "high": 3.0}
+    targets = ["41 times as fast as the loop, of at least 40: met"]
     entry = {
         "suite": "lstm",
+        "more": {"targets": targets},
         "title": "h = 64 | wide",
         "part": "forward",
         "fastest": "nn.LSTM",
@@ -143,7 +160,8 @@ def test_the_files_say_what_failed_and_what_was_measured(tmp_path) -> None:
     }
     folder = tmp_path / slug("NVIDIA H200")
     folder.mkdir()
-    (folder / "bench.json").write_text(json.dumps({"entries": [entry | {"rivals": {"nn.LSTM": ratio}}]}))
+    rivals = {"nn.LSTM": ratio, "loop": ratio | {"median": 41.0}}
+    (folder / "bench.json").write_text(json.dumps({"entries": [entry | {"rivals": rivals}]}))
     stages = [Stage("build", PASSED, 61.2, "built."), Stage("tests", FAILED, 9, "1 failed.", ["a.bad: 1 is not 2"])]
     paths = write(folder, {"gpu": "NVIDIA H200", "commit": "abc"}, stages)
     assert [path.relative_to(tmp_path).as_posix() for path in paths] == [
@@ -153,7 +171,9 @@ def test_the_files_say_what_failed_and_what_was_measured(tmp_path) -> None:
     text = paths[1].read_text()
     assert "| tests | **failed** | 9 | 1 failed. |" in text
     assert "a.bad: 1 is not 2" in text
-    assert "| lstm: h = 64 \\| wide, forward | **2.50** (2.00 - 3.00) | nn.LSTM | 1.000 ms | 2.0 |" in text
+    row = "| lstm: h = 64 \\| wide, forward | **2.50** (2.00 - 3.00) | nn.LSTM | 41.00 loop | 1.000 ms | 2.0 |"
+    assert row in text
+    assert f"- h = 64 | wide, forward: {targets[0]}" in text
     assert json.loads(paths[0].read_text())["stages"][0]["seconds"] == 61.2
 
 
@@ -179,16 +199,17 @@ def test_the_small_cases_are_right_and_cover_every_operator(capsys) -> None:
     gpu_small.check("cpu")
     said = capsys.readouterr().out
     assert all(operator in said for operator in backends.OPERATORS)
+    gpu_small.check_engine("cpu", "cpu")
+    said = capsys.readouterr().out
+    assert all(f"{name}: right by the cpu engine" in said for name in gpu_small.models())
 
 
-def test_a_gpu_times_both_kinds_of_kernels() -> None:
+def test_a_gpu_times_both_kinds_of_kernels_and_both_engines() -> None:
     from cases import Options, all_cases
 
     names = [case.name for case in all_cases(Options(quick=True, device="cuda"))]
     assert len(names) == len(set(names))
-    for backend in ("cuda", "triton"):
-        assert {name.partition(":")[0] for name in names if name.endswith(f", {backend}")} == {
-            "masked_conv2d",
-            "lstm",
-            "logistic_mixture",
-        }
+    for backend, more in (("cuda", set()), ("triton", {"gated_activation"})):
+        suites = {name.partition(":")[0] for name in names if name.endswith(f", {backend}")}
+        assert suites == {"masked_conv2d", "lstm", "logistic_mixture"} | more
+        assert {name.partition(":")[0] for name in names if name.endswith(f", {backend} engine")} == {"sampling"}

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from genfast import ops
 from genfast.compiler import Target, trace
 from genfast.compiler.builder import Builder
 from genfast.compiler.cells import Cells, make_ids
@@ -216,6 +217,14 @@ def test_formulas_of_three() -> None:
 def test_whole_numbers_and_conversions(function: Callable[[Tensor], Tensor]) -> None:
     got, expected = run(function, torch.arange(24, dtype=torch.uint8).reshape(2, 1, 3, 4))
     same(got, expected, 1e-6)
+
+
+@pytest.mark.parametrize("backend", ["auto", "cpu"])
+def test_operators_of_ours_are_taken_apart(backend: str) -> None:
+    """Whatever backend a network names."""
+    pytest.importorskip("genfast._C")
+    images = torch.randint(0, 100, (2, 6, 2, 3), dtype=torch.uint8)
+    same(*run(lambda x: ops.gated_activation(x.double() / 10 - 5, 3, backend), images))
 
 
 def test_levels_survive_scaling_there_and_back() -> None:

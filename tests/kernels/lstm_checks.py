@@ -146,26 +146,6 @@ def check_opcheck(backend: str, scan: Scan, device: str) -> None:
     torch.library.opcheck(backward, (grad.to(device), *kept, *scan.way, BACKENDS.index(backend)), test_utils=FAKES)
 
 
-def check_other_stream(backend: str, scan: Scan, device: str) -> None:
-    """A stream of the user's own: the operators wait for what it has queued, and their results are there for what
-    follows; on each device, whichever is the current one."""
-    cpu_inputs = make_inputs((3, 19, 9, 7), scan.taps, torch.float32)
-    *inputs, grad = (t.to(device) for t in cpu_inputs)
-    expected = gradients(operator(scan, backend), inputs, grad)
-    for index in range(torch.cuda.device_count()):
-        late = [torch.zeros_like(t, device=f"cuda:{index}") for t in cpu_inputs]
-        torch.cuda.synchronize(index)
-        with torch.cuda.device(index), torch.cuda.stream(torch.cuda.Stream(index)):
-            torch.cuda._sleep(100_000_000)
-            for to, value in zip(late, cpu_inputs, strict=True):
-                to.copy_(value, non_blocking=True)
-            with torch.cuda.device(0):
-                actual = gradients(operator(scan, backend), late[:4], late[4])
-            doubled = [2 * t for t in actual]
-        torch.cuda.synchronize(index)
-        assert all(torch.equal(a.cpu(), 2 * b.cpu()) for a, b in zip(doubled, expected, strict=True))
-
-
 def check_gpus_agree(backend: str, scan: Scan, device: str) -> None:
     """The same bits, however many blocks share an image and whatever of it fits in their shared memory."""
     *inputs, grad = make_inputs((2, 33, 3, 5), scan.taps, torch.float32)
@@ -202,8 +182,6 @@ def checks(device: str) -> list[tuple[Any, ...]]:
     found.append(("huge", check_huge_inputs, ROW, device))
     found.append(("far", check_far_offsets, ROW, device))
     found.append(("opcheck", check_opcheck, ROW, device))
-    if device != "cpu":
-        found += [(f"{scan}-stream", check_other_stream, scan, device) for scan in (ROW, DIAGONAL)]
     return found
 
 

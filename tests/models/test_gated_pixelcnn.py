@@ -7,7 +7,7 @@ import torch
 
 from genfast.errors import GenfastError
 from genfast.models import GatedPixelCNN, GatedPixelCNNConfig
-from genfast.models.gated_pixelcnn import PRESETS, gate
+from genfast.models.gated_pixelcnn import PRESETS
 
 
 def tiny(levels: int = 2, **values: object) -> GatedPixelCNN:
@@ -47,17 +47,6 @@ def test_presets_are_built(name):
     model = GatedPixelCNN(PRESETS[name])
     assert model.image_shape == PRESETS[name].image_shape
     assert model.likelihood.levels == PRESETS[name].levels
-
-
-def test_gate_splits_within_each_colour():
-    x = torch.randn(2, 12, 3, 5).to(memory_format=torch.channels_last)
-    y = gate(x, 3)
-    assert y.is_contiguous(memory_format=torch.channels_last)
-    for color in range(3):
-        f, g = x[:, 4 * color : 4 * color + 2], x[:, 4 * color + 2 : 4 * color + 4]
-        torch.testing.assert_close(y[:, 2 * color : 2 * color + 2], f.tanh() * g.sigmoid())
-    f, g = x.chunk(2, 1)
-    torch.testing.assert_close(gate(x), f.tanh() * g.sigmoid())
 
 
 @pytest.mark.parametrize(("levels", "likelihood", "shape"), [
