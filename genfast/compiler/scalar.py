@@ -1,5 +1,5 @@
-"""What each elementwise operation means, in numpy, and what of its result is known without computing it: the constants of
-a trace are folded."""
+"""What each elementwise operation means, in numpy: the constants of a trace are folded with it, and neither x + 0
+nor x * 0 is computed."""
 
 import math
 from collections.abc import Callable

@@ -1,5 +1,6 @@
-"""From an operator's arrays of cells to a table of one image, rows of channels by columns of positions, and from there to
-what is read: runs of channels of a value, constants, positions that are computed once."""
+"""From an operator's arrays of cells to a table of one image, rows of channels by columns of positions; and from there
+to what is read: runs of channels of a value, constants, positions that are computed once.
+"""
 
 from collections.abc import Callable, Sequence
 
