@@ -106,7 +106,7 @@ def test_unfilled_keys_and_values_are_never_read():
     """Caches start as NaN: a plan that looks at a pixel before it is drawn would show."""
     from genfast.compiler import compile_module, model_target, schedule
     from genfast.sampling.cpu import CpuEngine
-    from tests.sampling.test_cpu_engine import request
+    from tests.sampling.cpu_engine import request
 
     made, _ = model((1, 4, 5), 17)
     program = compile_module(model_target(made))
