@@ -1,7 +1,7 @@
 """The cpu engine against float64 evaluation, on programs made by hand that hold every kind of step, and bit by bit
 against itself: whatever the batch, the threads and the wavefront, an image is the same image.
 
-``test_instruction_sets.py`` runs this file once more under every narrower instruction set.
+``test_instruction_sets.py`` runs this file once more under narrower instruction sets.
 """
 
 import dataclasses

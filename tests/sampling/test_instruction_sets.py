@@ -1,34 +1,30 @@
-"""The cpu engine and its kernels once more, in processes that may use fewer instructions."""
+"""The cpu engine and its kernels once more, in processes that may use fewer instructions.
 
-import os
-import subprocess
-import sys
+What the engine refuses, and how it is interrupted, is the same code in all of them, and not run again.
+"""
+
 from pathlib import Path
 
 import pytest
 
-from genfast.testing.instruction_sets import ORDER
+from genfast.testing import rerun_on
 
-_C = pytest.importorskip("genfast._C")
+pytest.importorskip("genfast._C")
+
+TESTS = Path(__file__).parents[1]
+KERNELS = [TESTS / "kernels" / f"test_{name}.py" for name in ("pointwise", "attend", "categorical")]
+KERNELS += [TESTS / "kernels" / "test_logistic_mixture_draw.py"]
+ENGINE = [TESTS / "kernels" / "test_bfloat16_product.py", TESTS / "sampling" / "test_cpu_engine.py"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("isa", ["generic", "avx2", "avx512"])
-def test_every_narrower_instruction_set(isa: str) -> None:
-    """The engine and its kernels once more, in a process that may use less."""
-    if ORDER.index(isa) >= ORDER.index(_C.isa()):
-        pytest.skip(f"the tests run on {_C.isa()}")
-    tests = Path(__file__).parents[1]
-    files = [
-        "kernels/test_pointwise.py",
-        "kernels/test_attend.py",
-        "kernels/test_categorical.py",
-        "kernels/test_bfloat16_product.py",
-        "kernels/test_logistic_mixture_draw.py",
-    ]
-    files += [f"sampling/test_cpu_engine{part}.py" for part in ("", "_refusals", "_interrupts")]
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-x", *(str(tests / file) for file in files)],
-        env={**os.environ, "GENFAST_CPU": isa}, cwd=tests.parent, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-3000:]
+@pytest.mark.parametrize("isa", ["generic", "avx2"])
+def test_every_kernel(isa: str) -> None:
+    rerun_on(isa, "", *map(str, KERNELS + ENGINE))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("isa", ["avx512", "avx512_bf16"])
+def test_products_of_bfloat16(isa: str) -> None:
+    """All else is the same from avx512 on."""
+    rerun_on(isa, "bfloat16", *map(str, ENGINE))
