@@ -4,6 +4,7 @@
 
 namespace genfast::engine {
 
-void bind(pybind11::module_& m);  // Engine, Run, and the kernels that tests call by themselves
+void bind(pybind11::module_& m);          // Engine and Run
+void bind_kernels(pybind11::module_& m);  // the kernels that tests call by themselves
 
 }  // namespace genfast::engine

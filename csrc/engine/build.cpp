@@ -1,40 +1,17 @@
-// Checks a program and prepares it: slot tables, packed weights, scratch, and what happens at each tick.
+// Checks a program and prepares it: values and kernels here, with their slot tables; layout.cpp says where numbers lie, ticks.cpp
+// what happens when.
 #include <algorithm>
 #include <cmath>
 
+#include "engine/build.h"
 #include "engine/cpu_kernels.h"
-#include "engine/program.h"
 
 namespace genfast::engine {
 namespace {
 
 constexpr int64_t kMost = int64_t(1) << 31;  // of positions, channels, slots, ...: products of two fit 64 bits
-constexpr int64_t kBlockBytes = 192 << 10;   // what a block of rows should take of an L2 cache, weights aside
-constexpr int64_t kFewBytes = 256 << 10;     // of weights: they stay in an L2 cache, with what else a tick needs
-constexpr int64_t kFewRows = 24;
-constexpr int64_t kMostParts = int64_t(1) << 24;
 constexpr int64_t kWeightBytes = 128 << 10;  // of attention: as many images at a time as fit there
 constexpr int64_t kNarrowTap = 16;  // numbers: below, copying taps together is cheaper than a loop for each
-
-template <class... Parts>
-[[noreturn]] void refuse(const Parts&... parts) {
-  std::string text;
-  const auto add = [&](const auto& part) {
-    if constexpr (std::is_arithmetic_v<std::decay_t<decltype(part)>>)
-      text += std::to_string(part);
-    else
-      text += part;
-  };
-  (add(parts), ...);
-  throw Refusal(text);
-}
-
-template <class... Parts>
-void require(bool condition, const Parts&... parts) {
-  if (!condition) refuse(parts...);
-}
-
-int64_t padded(int64_t n) { return (n + kRowPadding - 1) / kRowPadding * kRowPadding; }
 
 class Builder {
  public:
@@ -46,8 +23,8 @@ class Builder {
     for (Kernel& k : p_.kernels) build_kernel(k);
     p_.zeros = Memory<float>(widest_read_ + kRowPadding);
     std::fill_n(p_.zeros.get(), widest_read_ + kRowPadding, 0.0f);
-    check_launches();
-    pack_weights();
+    build_launches(p_);
+    pack_weights(p_);
     build_draws();
   }
 
@@ -206,7 +183,7 @@ class Builder {
               k.widths[s.reg], " channels from ", s.start, " on at ", k.positions, " positions into value ", s.value,
               ", which has ", value.channels, " at ", value.positions, ".");
     }
-    lay_out(k);
+    lay_out(p_, k);
   }
 
   // A read or a constant: gives the argument its width.
@@ -241,62 +218,6 @@ class Builder {
     h.packed_depth = p_.bfloat16 ? (h.depth + 1) / 2 : h.depth;
     h.gather_row = padded(h.packed_depth) + kRowPadding;  // never a power of two: rows would share cache sets
     if (h.gathers) h.taps = {{0, 0, h.packed_depth, h.gather_row}};
-  }
-
-  // Weights lie in the order in which launches walk through them, for the sake of those who fetch ahead.
-  void pack_weights() {
-    std::vector<Head*> heads;
-    int64_t size = 0;
-    for (const Launch& launch : p_.launches) {
-      Head& h = p_.kernels[launch.kernel].head;
-      if (h.kind != HeadKind::kLinear || h.packed >= 0) continue;
-      heads.push_back(&h);
-      h.packed = size;
-      size += Panels(h.width, cpu_kernels().panel).end * h.packed_depth;
-    }
-    if (p_.bfloat16)
-      p_.weight_pairs = Memory<BFloat16Pair>(size);
-    else
-      p_.weights = Memory<float>(size);
-    p_.streams = 4 * size > kFewBytes;
-    for (Head* h : heads) {
-      if (p_.bfloat16)
-        pack_pairs(*h, p_.weight_pairs.get() + h->packed);
-      else
-        pack(*h, p_.weights.get() + h->packed);
-    }
-    for (Kernel& k : p_.kernels)
-      if (k.head.kind == HeadKind::kLinear) k.head.weight = {};
-    p_.next_product.assign(p_.launches.size() + 1, int64_t(p_.launches.size()));
-    for (int64_t i = int64_t(p_.launches.size()) - 1; i >= 0; i--)
-      p_.next_product[i] = p_.kernels[p_.launches[i].kernel].head.kind == HeadKind::kLinear ? i : p_.next_product[i + 1];
-  }
-
-  // Calls f(n0, columns) for each panel.
-  template <class F>
-  static void for_each_panel(const Head& h, const F& f) {
-    const Panels panels(h.width, cpu_kernels().panel);
-    for (int64_t n = 0; n < panels.end; n += panels.columns_at(n)) f(n, panels.columns_at(n));
-  }
-
-  static void pack(const Head& h, float* to) {
-    for_each_panel(h, [&](int64_t n0, int64_t columns) {
-      for (int64_t d = 0; d < h.depth; d++)
-        for (int64_t n = n0; n < n0 + columns; n++) *to++ = n < h.width ? h.weight[d * h.width + n] : 0.0f;
-    });
-  }
-
-  // Rows 2 d and 2 d + 1 as one of pairs; a last row without a partner has zeros for it.
-  static void pack_pairs(const Head& h, BFloat16Pair* to) {
-    std::vector<BFloat16> narrow(h.weight.size());
-    cpu_kernels().narrow(h.weight.data(), narrow.data(), int64_t(narrow.size()));
-    const auto at = [&](int64_t d, int64_t n) {
-      return d < h.depth && n < h.width ? uint32_t(narrow[d * h.width + n].bits) : 0u;
-    };
-    for_each_panel(h, [&](int64_t n0, int64_t columns) {
-      for (int64_t d = 0; d < h.packed_depth; d++)
-        for (int64_t n = n0; n < n0 + columns; n++) *to++ = BFloat16Pair(at(2 * d, n) | at(2 * d + 1, n) << 16);
-    });
   }
 
   void check_lookup(const Kernel& k) const {
@@ -351,89 +272,6 @@ class Builder {
     k.widths.push_back(instruction.width);
   }
 
-  // Whether members can go on with the columns that they have computed, without waiting for one another's.
-  bool by_columns(const Kernel& k) const {
-    if (k.head.kind != HeadKind::kLinear) return false;
-    for (const Instruction& instruction : k.body) {
-      if (instruction.width > k.head.width) return false;
-      for (const Argument& a : instruction.args)
-        if (a.start != 0 || (a.width != instruction.width && a.from == From::kSlice)) return false;
-    }
-    return true;
-  }
-
-  // Scratch for a block of rows, each part on cache lines of its own; and tables of rows, after those of a Linear's taps.
-  void lay_out(Kernel& k) {
-    int64_t offset = 0;
-    const auto place = [&](int64_t width) {
-      const Place at = {offset, padded(width)};
-      offset += at.row;
-      return at;
-    };
-    const auto once = [](std::vector<int32_t>& list) {
-      std::sort(list.begin(), list.end());
-      list.erase(std::unique(list.begin(), list.end()), list.end());
-    };
-    for (int64_t width : k.widths) k.registers.push_back(place(width));
-    if (k.head.kind == HeadKind::kReduce) {
-      int64_t width = 0;
-      for (const Argument& a : k.head.reads) width += a.width;
-      k.reduced = place(width);
-    }
-    k.by_columns = by_columns(k);
-    int32_t tables = int32_t(k.head.reads.size());
-    k.read_table.assign(k.reads.size(), -1);
-    once(k.body_reads);
-    for (int32_t r : k.body_reads) k.read_table[r] = tables++;
-    k.constant_table.assign(k.constants.size(), -1);
-    once(k.body_constants);
-    for (int32_t c : k.body_constants) k.constant_table[c] = tables++;
-    k.register_table.assign(k.widths.size(), -1);
-    for (size_t s = 0; s < k.stores.size(); s++) {
-      const int32_t reg = k.stores[s].reg;
-      const bool scattered = reg > 0 || k.head.kind == HeadKind::kNone || k.head.kind == HeadKind::kLinear;
-      const bool direct = scattered && k.register_table[reg] < 0;
-      if (direct) k.register_table[reg] = tables++;
-      (direct ? k.direct : k.copied).push_back(int32_t(s));
-    }
-    const int64_t row = offset + k.head.depth;
-    k.block_rows = std::clamp<int64_t>(kBlockBytes / 4 / std::max<int64_t>(row, 1), kFewRows, kMostBlockRows);
-    k.scratch = offset * k.block_rows;
-    p_.scratch = std::max(p_.scratch, k.scratch);
-    p_.gather = std::max(p_.gather, k.head.gather_row * k.block_rows);
-    p_.most_rows = std::max<int64_t>(p_.most_rows, k.block_rows * tables);
-  }
-
-  void check_launches() {
-    p_.first_launch.assign(p_.ticks + 2, 0);
-    p_.tick_work.assign(p_.ticks + 1, 1.0);
-    p_.part_work.resize(p_.ticks + 1);
-    int64_t before = -1;
-    for (const Launch& launch : p_.launches) {
-      require(launch.tick >= before && launch.tick < p_.ticks, "The launches are not in the order of their ticks.");
-      before = launch.tick;
-      require(launch.kernel >= 0 && launch.kernel < int64_t(p_.kernels.size()), "A launch names kernel ", launch.kernel, ".");
-      require(launch.begin >= 0 && launch.begin <= launch.end && launch.end <= int64_t(p_.kernels[launch.kernel].order.size()),
-              "A launch computes positions that ", p_.kernels[launch.kernel].name, " does not have.");
-      p_.first_launch[launch.tick + 1]++;
-      const Kernel& k = p_.kernels[launch.kernel];
-      std::vector<double>& parts = p_.part_work[launch.tick + 1];
-      for (int32_t i = launch.begin; i < launch.end; i++) {
-        require(k.part[i] >= (i > launch.begin ? k.part[i - 1] : 0) && k.part[i] < kMostParts, "A launch of ", k.name,
-                " does not have its parts in order.");
-        double work = double((k.head.depth + 4) * k.head.width + 16);
-        if (k.head.kind == HeadKind::kAttend)
-          work += double(k.head.attention.entries(k.order[i]) * (k.head.attention.key.width + k.head.width));
-        p_.tick_work[launch.tick + 1] += work;
-        if (k.early) continue;
-        if (k.part[i] >= int64_t(parts.size())) parts.resize(k.part[i] + 1);
-        parts[k.part[i]] += work;
-      }
-    }
-    int64_t first = 0;
-    for (int64_t& count : p_.first_launch) first += std::exchange(count, first);
-  }
-
   void build_draws() {
     const int64_t pixels = p_.H * p_.W;
     require(int64_t(p_.draws.size()) == p_.C && int64_t(p_.draw_tick.size()) == p_.C * pixels, "The draws do not fit the image.");
@@ -444,24 +282,7 @@ class Builder {
       build_read(read, pixels, all, "A draw");
       for (int32_t q : all) require(read.slot_table[q] >= 0, "A draw has no parameters.");
     }
-    p_.first_draw.assign(p_.ticks + 1, 0);
-    for (int32_t tick : p_.draw_tick) {
-      require(tick >= 0 && tick < p_.ticks, "A sub-pixel is drawn at tick ", tick, " of ", p_.ticks, ".");
-      p_.first_draw[tick]++;
-    }
-    int64_t first = 0;
-    for (int64_t& count : p_.first_draw) first += std::exchange(count, first);
-    p_.draw_order.resize(p_.draw_tick.size());
-    std::vector<int64_t> next = p_.first_draw;
-    for (int64_t c = 0; c < p_.C; c++)
-      for (int64_t i = 0; i < pixels; i++) p_.draw_order[next[p_.draw_tick[c * pixels + i]]++] = {int32_t(c), int32_t(i)};
-    p_.last_tick.assign(p_.H, -1);
-    for (int64_t y = 0; y < p_.H; y++) {
-      int64_t last = y ? p_.last_tick[y - 1] : -1;
-      for (int64_t c = 0; c < p_.C; c++)
-        for (int64_t x = 0; x < p_.W; x++) last = std::max<int64_t>(last, p_.draw_tick[c * pixels + y * p_.W + x]);
-      p_.last_tick[y] = last;
-    }
+    build_draw_order(p_);
   }
 
   Program& p_;

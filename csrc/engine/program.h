@@ -1,5 +1,5 @@
-// A Plan (genfast/compiler/plan.py) as the engine holds it. binding.cpp fills in what the plan says, build() checks it and adds
-// what is derived from it (marked "built"); from then on it never changes, and any number of runs share it.
+// A Plan (genfast/compiler/plan.py) as the engine holds it. specification.cpp fills in what the plan says, build() checks it and
+// adds what is derived from it (marked "built"); from then on it never changes, and any number of runs share it.
 #pragma once
 
 #include <cstdint>

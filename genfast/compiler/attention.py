@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from genfast.compiler.builder import Builder, ImagesMixed, Unsupported, one_image
+from genfast.compiler.builder import Builder
 from genfast.compiler.cells import Cells, Ids, make_ids, split
 from genfast.compiler.program import Attend, Constant, Pointwise, Read
 from genfast.compiler.scores import Known, Refused, Scores, Weights, cells_of, known, normalised
+from genfast.compiler.tables import ImagesMixed, Unsupported, one_image
 
 NO_ATTENTION = "a product of two computed matrices is taken in attention only, whose scores go through a softmax"
 

@@ -6,26 +6,26 @@ returns the cells of the result.
 """
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from genfast.compiler import program
-from genfast.compiler.cells import (
-    VALUE_SHIFT,
-    Block,
-    Cells,
-    Ids,
-    find_images,
-    make_ids,
-    row_axes,
-    split,
-    unique_rows,
-)
+from genfast.compiler.cells import VALUE_SHIFT, Block, Cells, Ids, make_ids, split, unique_rows
 from genfast.compiler.program import Constant, Copy, Linear, Lookup, Pointwise, Read, Reduce, Scan, Step, Table, Value
-from genfast.compiler.scalar import SCALAR
+from genfast.compiler.scalar import constants_of, dead_elements, pass_through
 from genfast.compiler.scores import Facts, Scores, Weights, affine, known
+from genfast.compiler.tables import (
+    Grid,
+    Unsupported,
+    as_cells,
+    channel_of_rows,
+    make_constant,
+    one_image,
+    positions_once,
+    runs,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,17 +47,6 @@ class Tap:
 
     source: np.ndarray
     weight: np.ndarray
-
-
-class Unsupported(Exception):
-    """Raised for a call that cannot be taken apart; the text says why."""
-
-
-class ImagesMixed(Exception):
-    """The two images of the batch are not two halves of one axis: something mixed them, or threw one away.
-
-    The text says what did, if that is known.
-    """
 
 
 @dataclass
@@ -340,121 +329,3 @@ class Builder:
         self.opaque_steps[value] = Opaque(value, reason, tuple(reads), mixes_images)
         self.steps.append(self.opaque_steps[value])
         return np.broadcast_to(make_ids(value, np.zeros(1, np.int64), np.zeros(1, np.int64))[0], shape)
-
-
-class Grid:
-    """Axes of an array sorted into rows (along which lanes change) and columns (along which positions do)."""
-
-    def __init__(self, arrays: list[Ids]) -> None:
-        self.shape = arrays[0].shape
-        rows = row_axes(arrays)
-        self.axes = rows + [a for a in range(len(self.shape)) if a not in rows]
-        self.rows = int(np.prod([self.shape[a] for a in rows], initial=1))
-
-    def flat(self, array: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(array.transpose(self.axes).reshape(self.rows, -1))
-
-    def unflat(self, table: np.ndarray) -> np.ndarray:
-        return table.reshape([self.shape[a] for a in self.axes]).transpose(np.argsort(self.axes))
-
-
-def one_image(cells: Sequence[Cells]) -> tuple[list[Cells], Callable[[Ids], Ids]]:
-    """Image 0 of arrays of one shape, and a function that puts ids of image 0 back into the batch."""
-    found = {find_images(c.ids) for c in cells if not c.constant}
-    if len(found) != 1 or None in found:
-        raise ImagesMixed
-    images = next(f for f in found if f is not None)
-    first = [Cells(images.take(c.ids, 0), images.take(c.values, 0)) for c in cells]
-    for c, image in zip(cells, first, strict=True):
-        if c.values.strides[images.axis] != 0:
-            fixed = image.ids < 0
-            if fixed.any():
-                low, high = image.values[fixed], images.take(c.values, 1)[fixed]
-                if not np.array_equal(low, high, equal_nan=low.dtype.kind == "f"):
-                    raise Unsupported("it uses constants that differ from image to image")
-    return first, images.join
-
-
-def as_cells(value: "Cells | float | np.ndarray") -> Cells:
-    if isinstance(value, Cells):
-        return value
-    array = np.asarray(value, np.float64)
-    return Cells(np.full(array.shape, -1, np.int64), array)
-
-
-def pass_through(op: str, cells: list[Cells], shape: tuple[int, ...]) -> Cells | None:
-    """x + 0, x - 0, x * 1, x / 1 and a choice by a constant are moves."""
-    if op == "where" and cells[0].constant:
-        choice, a, b = (c.broadcast(shape) for c in cells)
-        truth = choice.values != 0
-        return Cells(np.where(truth, a.ids, b.ids), np.where(truth, a.values, b.values))
-    neutral = {"add": 0, "sub": 0, "mul": 1, "div": 1}.get(op)
-    if neutral is None:
-        return None
-    for x, y in [(cells[0], cells[1])] + ([(cells[1], cells[0])] if op in ("add", "mul") else []):
-        if y.constant and not x.constant and (y.values == neutral).all():
-            values = x.values
-            return Cells(np.broadcast_to(x.ids, shape), np.broadcast_to(values, shape))
-    return None
-
-
-def dead_elements(op: str, tables: list[Cells]) -> np.ndarray | None:
-    """Where a constant 0 makes the result 0 whatever the other factor is; None for nowhere.  # bool [R, P]"""
-    if op != "mul":
-        return None
-    dead = np.zeros(tables[0].ids.shape, bool)
-    for table in tables:
-        dead |= (table.ids < 0) & (table.values == 0)
-    return dead if dead.any() else None
-
-
-def constants_of(op: str, cells: list[Cells], shape: tuple[int, ...]) -> np.ndarray:
-    """The result's values, right wherever the result is constant."""
-    fixed = [c.ids < 0 for c in cells]
-    zeros = [f & (c.values == 0) for f, c in zip(fixed, cells, strict=True)] if op == "mul" else []
-    if not np.logical_and.reduce(fixed).any() and not any(z.any() for z in zeros):
-        return np.broadcast_to(np.zeros(()), shape)
-    with np.errstate(all="ignore"):
-        operands = (np.where(f, c.values, 1).astype(np.float64) for f, c in zip(fixed, cells, strict=True))
-        out = np.asarray(SCALAR[op](*operands), np.float64)
-    for zero in zeros:
-        out = np.where(zero, 0.0, out)
-    return np.broadcast_to(out, shape)
-
-
-def channel_of_rows(block: Block, rows: np.ndarray) -> np.ndarray:
-    """The channel that each of these rows has in the block."""
-    order = np.argsort(block.rows)
-    return block.channels[order][np.searchsorted(block.rows[order], rows)]
-
-
-def runs(channels: list[np.ndarray]) -> list[tuple[int, int]]:
-    """Ranges of rows in which every operand's channel rises by one, or stays, from row to row."""
-    n = len(channels[0])
-    steps = np.stack([np.diff(c) for c in channels])  # [operands, n - 1]
-    fine = ((steps == 0) | (steps == 1)).all(0)
-    out, begin = [], 0
-    for i in range(n - 1):
-        if not fine[i] or (i > begin and (steps[:, i] != steps[:, i - 1]).any()):
-            out.append((begin, i + 1))
-            begin = i + 1
-    return [*out, (begin, n)]
-
-
-def make_constant(values: np.ndarray) -> Constant:
-    """values [Q, n] with equal rows stored once, and a width of 1 where all channels are equal."""
-    if values.shape[1] > 1 and (values == values[:, :1]).all():
-        values = values[:, :1]
-    first, which = unique_rows(values)
-    return Constant(values[first], which)
-
-
-def positions_once(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Positions [Q, keys] that read the same things are computed once, where that at least halves them.
-
-    (A few repeats, as at an image's edge, are left alone: positions then stay those of the feature map, which fuses.)
-    """
-    first, which = unique_rows(keys)
-    if 2 * len(first) > len(keys):
-        return np.arange(len(keys)), np.arange(len(keys), dtype=np.int32)
-    return first, which

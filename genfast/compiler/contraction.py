@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from genfast.compiler import attention
-from genfast.compiler.builder import ImagesMixed, Tap, Unsupported, as_cells, one_image
+from genfast.compiler.builder import Tap
 from genfast.compiler.cells import Cells, Ids, find_images
 from genfast.compiler.frontend import Tracer, handles
+from genfast.compiler.tables import ImagesMixed, Unsupported, as_cells, one_image
 from genfast.kernels.masked_conv2d.mask import MASK_TYPES, causal_mask
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genfast.compiler.builder import ImagesMixed, Unsupported
 from genfast.compiler.cells import Cells, Ids
 from genfast.compiler.frontend import HANDLERS, Tracer, handles
+from genfast.compiler.tables import ImagesMixed, Unsupported
 
 LARGEST = float(torch.finfo(torch.float32).max)
 Number = Any  # Cells or a Python number: both broadcast

@@ -21,9 +21,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from genfast.compiler.builder import Builder, ImagesMixed, Unsupported
+from genfast.compiler.builder import Builder
 from genfast.compiler.cells import Cells, Ids
 from genfast.compiler.shadow import Shadow, key_of
+from genfast.compiler.tables import ImagesMixed, Unsupported
 from genfast.errors import NotSupported
 from genfast.kernels.gated_activation.reference import gated_activation
 

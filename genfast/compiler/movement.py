@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_leaves, tree_map
 
-from genfast.compiler.builder import Unsupported, one_image
 from genfast.compiler.cells import Cells, Ids
 from genfast.compiler.elementwise import Algebra, converted
 from genfast.compiler.frontend import Tracer, handles
+from genfast.compiler.tables import Unsupported, one_image
 
 # Operands that hold what is moved. Others say where to: nothing computed may be among them.
 CONTENTS = {"self", "input", "tensors", "src", "source", "values", "value"}

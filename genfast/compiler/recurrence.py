@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from genfast.compiler.builder import Builder, ImagesMixed, Unsupported, make_constant, one_image
+from genfast.compiler.builder import Builder
 from genfast.compiler.cells import Cells, Ids, make_ids, split
 from genfast.compiler.contraction import numbers, sources
 from genfast.compiler.frontend import Handled, Tracer, handles
 from genfast.compiler.program import Constant, Linear, Pointwise, Read, Scan, Tap
+from genfast.compiler.tables import ImagesMixed, Unsupported, make_constant, one_image
 
 GATES = 4  # i, f, g, o
 

@@ -9,11 +9,11 @@ import numpy as np
 from torch import Tensor
 
 from genfast.compiler import attention
-from genfast.compiler.builder import ImagesMixed, Unsupported, one_image
 from genfast.compiler.cells import Cells, Ids
 from genfast.compiler.contraction import matrix_product
 from genfast.compiler.elementwise import Algebra
 from genfast.compiler.frontend import Tracer, handles
+from genfast.compiler.tables import ImagesMixed, Unsupported, one_image
 
 
 def reduce(tracer: Tracer, kind: str, x: Cells, axes: Sequence[int], keepdim: bool, eps: float = 0.0) -> Cells:

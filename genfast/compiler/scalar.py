@@ -1,10 +1,13 @@
-"""What each elementwise operation means, in numpy: the constants of a trace are folded with it."""
+"""What each elementwise operation means, in numpy: the constants of a trace are folded with it, and neither x + 0
+nor x * 0 is computed."""
 
 import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from genfast.compiler.cells import Cells
 
 _erf = np.vectorize(math.erf, otypes=[np.float64])
 
@@ -49,3 +52,43 @@ SCALAR: dict[str, Callable[..., Any]] = {
     "ge": np.greater_equal,
     "where": np.where,
 }
+
+
+def pass_through(op: str, cells: list[Cells], shape: tuple[int, ...]) -> Cells | None:
+    """x + 0, x - 0, x * 1, x / 1 and a choice by a constant are moves."""
+    if op == "where" and cells[0].constant:
+        choice, a, b = (c.broadcast(shape) for c in cells)
+        truth = choice.values != 0
+        return Cells(np.where(truth, a.ids, b.ids), np.where(truth, a.values, b.values))
+    neutral = {"add": 0, "sub": 0, "mul": 1, "div": 1}.get(op)
+    if neutral is None:
+        return None
+    for x, y in [(cells[0], cells[1])] + ([(cells[1], cells[0])] if op in ("add", "mul") else []):
+        if y.constant and not x.constant and (y.values == neutral).all():
+            values = x.values
+            return Cells(np.broadcast_to(x.ids, shape), np.broadcast_to(values, shape))
+    return None
+
+
+def dead_elements(op: str, tables: list[Cells]) -> np.ndarray | None:
+    """Where a constant 0 makes the result 0 whatever the other factor is; None for nowhere.  # bool [R, P]"""
+    if op != "mul":
+        return None
+    dead = np.zeros(tables[0].ids.shape, bool)
+    for table in tables:
+        dead |= (table.ids < 0) & (table.values == 0)
+    return dead if dead.any() else None
+
+
+def constants_of(op: str, cells: list[Cells], shape: tuple[int, ...]) -> np.ndarray:
+    """The result's values, right wherever the result is constant."""
+    fixed = [c.ids < 0 for c in cells]
+    zeros = [f & (c.values == 0) for f, c in zip(fixed, cells, strict=True)] if op == "mul" else []
+    if not np.logical_and.reduce(fixed).any() and not any(z.any() for z in zeros):
+        return np.broadcast_to(np.zeros(()), shape)
+    with np.errstate(all="ignore"):
+        operands = (np.where(f, c.values, 1).astype(np.float64) for f, c in zip(fixed, cells, strict=True))
+        out = np.asarray(SCALAR[op](*operands), np.float64)
+    for zero in zeros:
+        out = np.where(zero, 0.0, out)
+    return np.broadcast_to(out, shape)

@@ -14,7 +14,7 @@ from genfast.errors import GenfastError
 from genfast.models import Model
 from genfast.sampling import LatentSampler, Sampler
 from genfast.training.evaluate import check_match, image_scores
-from genfast.training.loop import stepper
+from genfast.training.learner import stepper
 from genfast.training.recipe import TrainConfig
 
 

@@ -141,7 +141,7 @@ def condition_array(condition: Tensor, positions: int, channels: int) -> np.ndar
 
 
 def specification(plan: Plan, bfloat16: bool = False, likelihood: Likelihood | None = None) -> Spec:
-    """The plan as csrc/engine/binding.cpp reads it."""
+    """The plan as csrc/engine/specification.cpp reads it."""
     program = plan.program
     launches = np.stack([plan.launch_tick, plan.launch_kernel, plan.launch_begin, plan.launch_end], 1)
     return {

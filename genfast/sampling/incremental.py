@@ -1,15 +1,12 @@
 """Incremental sampling: a model compiled to a Plan, carried out by an engine that computes each cell once."""
 
 import dataclasses
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.parameter import is_lazy
 
 from genfast.compiler import compile_module, model_target, schedule
 from genfast.compiler.cost import Cost, cost
@@ -215,30 +212,3 @@ def total(log_probs: Tensor) -> Tensor:
     """ln P of each image: its sub-pixels added in the order of generation, one after the other.  # float64 [n]"""
     ordered = log_probs.transpose(1, 2).flatten(1).cpu().numpy()
     return torch.from_numpy(np.cumsum(ordered, 1)[:, -1].copy()).to(log_probs.device)
-
-
-def marks(model: CausalModel) -> list[tuple[int, int, float]]:
-    """Change when the weights may have, whoever wrote to them: through ``.data``, too, which counts no version.
-
-    Costs one read of all weights: a fraction of a millisecond for a million of them.
-    """
-    with torch.no_grad():
-        return [(t.data_ptr(), 0 if t.is_inference() else t._version, float(t.sum())) for t in weights_of(model)]
-
-
-def fingerprint(model: CausalModel) -> list[tuple[torch.Size, int]]:
-    """Changes when the numbers in the weights do, and with nothing else: a forward pass that masks its weights in place
-    leaves the same numbers, in the same memory or in other. One checksum: 2 ms for a million weights."""
-
-    def bytes_of(t: Tensor) -> memoryview:
-        array: Any = t.reshape(-1).view(torch.uint8).cpu().numpy()
-        return memoryview(array)
-
-    return [(t.shape, zlib.crc32(bytes_of(t))) for t in weights_of(model)]
-
-
-def weights_of(model: CausalModel) -> list[Tensor]:
-    """Parameters and buffers. Lazy layers have none before they have run; sparse ones are made dense."""
-    assert isinstance(model, torch.nn.Module)
-    weights = [t.detach() for t in [*model.parameters(), *model.buffers()] if not is_lazy(t)]
-    return [t.to_dense() if t.layout != torch.strided else t for t in weights]

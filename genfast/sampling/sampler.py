@@ -15,6 +15,7 @@ from genfast.likelihoods import check_images
 from genfast.sampling import incremental
 from genfast.sampling.engines import LOOPS, check_options, images_at_a_time, preferred
 from genfast.sampling.incremental import Compiled
+from genfast.sampling.programs import Programs
 from genfast.sampling.task import (
     CausalModel,
     Given,
@@ -97,29 +98,27 @@ class Sampler:
         self.precision = precision
         self.reason = ""
         self.last_log_prob: Tensor | None = None
-        self._compiled: dict[incremental.Signature, Compiled] = {}  # by the kind of condition
-        self._examples: dict[incremental.Signature, tuple[Tensor, ...]] = {}
-        self._marks: list[tuple[int, int, float]] = []  # cheap to compare; where they differ, the fingerprint decides
-        self._fingerprint: list[tuple[torch.Size, int]] = []
+        wanted = preferred(model, precision) if engine == "auto" else engine
+        self._compiled = Programs(model, wanted, threads, precision)
         examples = tensors_of(model, condition)
-        self.engine = self._choose(engine, examples or example_conditions(model))
+        self.engine = self._choose(engine, wanted, examples or example_conditions(model))
         self.stats = Stats(engine=self.engine)
 
     def __repr__(self) -> str:
         precision = "" if self.precision == "float32" else f", precision={self.precision!r}"
         return f"Sampler({type(self.model).__name__}, engine={self.engine!r}{precision})"
 
-    def _choose(self, engine: str, conditions: tuple[Tensor, ...]) -> str:
+    def _choose(self, engine: str, wanted: str, conditions: tuple[Tensor, ...]) -> str:
+        """The engine that runs. wanted: the one to try first."""
         if engine in LOOPS:
             return engine
-        wanted = preferred(self.model, self.precision) if engine == "auto" else engine
         self.reason = incremental.why_not(wanted, self.model)
         if self.reason and engine != "auto":
             raise NotSupported(f"The {engine} engine cannot run this model: {self.reason}.")
         if not self.reason:
             self.engine = wanted
             try:
-                compiled = self._compile(conditions)
+                compiled = self._compiled.of(conditions)
                 if engine == "auto" and wanted == "triton":
                     self.reason = self._try_out(compiled, conditions)
             except NotSupported as error:
@@ -134,7 +133,6 @@ class Sampler:
                 f"auto has only the {wanted} engine for {self.precision}, and it cannot run this model: {why}."
             )
         self._compiled.clear()
-        self._examples.clear()
         return "jacobi"
 
     def _try_out(self, compiled: Compiled, conditions: tuple[Tensor, ...]) -> str:
@@ -153,10 +151,11 @@ class Sampler:
     @property
     def plan(self) -> Plan:
         """The scheduled program. Raises GenfastError for the loops, which have none."""
-        if not self._compiled:
+        made = self._compiled.values()
+        if not made:
             why = f": {self.reason}" if self.reason else ""
             raise GenfastError(f"The {self.engine} engine runs the model itself and has no program{why}.")
-        return next(iter(self._compiled.values())).plan
+        return made[0].plan
 
     @property
     def program(self) -> Program:
@@ -170,32 +169,9 @@ class Sampler:
         self.model.load_state_dict(state, strict=strict)  # type: ignore[attr-defined]
         if self.engine in LOOPS:
             return "replaced"
-        self._refresh()
+        self._compiled.refresh()
         after = [structure(c.plan.program) for c in self._compiled.values()]
         return "replaced" if before == after else "recompiled"
-
-    def _compile(self, conditions: tuple[Tensor, ...]) -> Compiled:
-        """The compiled model for this kind of conditions, compiled again if the weights have changed."""
-        self._refresh()
-        check_values(self.model, conditions)
-        key = incremental.signature(conditions)
-        if key not in self._compiled:
-            self._compiled[key] = self._compile_anew(conditions)
-            self._examples[key] = conditions
-        return self._compiled[key]
-
-    def _refresh(self) -> None:
-        marks = incremental.marks(self.model)
-        if marks == self._marks:
-            return
-        if incremental.fingerprint(self.model) != self._fingerprint:
-            for key, example in self._examples.items():
-                self._compiled[key] = self._compile_anew(example)
-            self._fingerprint = incremental.fingerprint(self.model)  # a model may mask its weights while it is compiled
-        self._marks = incremental.marks(self.model)
-
-    def _compile_anew(self, conditions: tuple[Tensor, ...]) -> Compiled:
-        return incremental.compile_model(self.model, self.engine, self.threads, conditions, self.precision)
 
     # ---- what users call ----
 
@@ -339,7 +315,7 @@ class Sampler:
             raise GenfastError(f"The {self.engine} engine does not measure itself; the cpu engine does.")
         images, known = nothing_known(self.model, n)
         task = prepare(self.model, images, known, condition=condition)
-        return incremental.profile(task, self._compile(task.conditions))
+        return incremental.profile(task, self._compiled.of(task.conditions))
 
     # ---- how ----
 
@@ -355,7 +331,7 @@ class Sampler:
         """(rows(i, task) for the chunk that starts at image i, where the log-probabilities of all images will be)."""
         if self.engine in LOOPS:
             return lambda i, task: LOOPS[self.engine](task), None
-        compiled = self._compile(conditions)
+        compiled = self._compiled.of(conditions)
         log_probs = incremental.room_for_log_probs(self.model.likelihood, images)
 
         def rows(i: int, task: Task) -> Iterator[int]:
@@ -377,7 +353,8 @@ class Sampler:
         device, order = device_of(self.model), order_of(self.model)
         images = (images if order is None else order.into(images)).to(device)
         conditions = tuple(c.to(device) for c in check_conditions(self.model, condition, len(images)))
-        function = forward if self.engine in LOOPS or not len(images) else partial(stepwise, self._compile(conditions))
+        whole = self.engine in LOOPS or not len(images)
+        function = forward if whole else partial(stepwise, self._compiled.of(conditions))
         parts = []
         with evaluating(self.model):
             for i in range(0, len(images), size):
@@ -397,15 +374,6 @@ def example_conditions(model: CausalModel) -> tuple[Tensor, ...]:
     if width is not None:
         return (torch.linspace(-1, 1, 2 * width, device=device).reshape(2, width),)
     return ()
-
-
-def check_values(model: CausalModel, conditions: tuple[Tensor, ...]) -> None:
-    """Lets a model of ours refuse a condition that it would refuse in a forward pass, which the engines do not make."""
-    check = getattr(model, "encode_condition", None)
-    if check is not None:
-        rows = len(conditions[0]) if conditions else 2
-        like = torch.zeros(rows, 1, dtype=incremental.dtype_of(model), device=device_of(model))
-        check(conditions[0] if conditions else None, like)
 
 
 def check_batch_size(batch_size: int) -> None:

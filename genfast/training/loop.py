@@ -1,4 +1,4 @@
-"""The training loop: any model's loss over Accelerate, resumable to the bit."""
+"""The training loop: steps, and what a run says and keeps of them, resumable to the bit."""
 
 import dataclasses
 import math
@@ -6,15 +6,14 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from genfast.data import ImageSet
 from genfast.errors import GenfastError
-from genfast.models import ImageConfig, Model, build_model
+from genfast.models import ImageConfig, Model
 from genfast.training.checkpoint import (
     find_checkpoint,
     model_to_dict,
@@ -23,20 +22,13 @@ from genfast.training.checkpoint import (
     read_tensors,
     write_checkpoint,
 )
-from genfast.training.ema import AveragedModel
-from genfast.training.evaluate import check_match, gather_metrics, image_scores, labels_of
+from genfast.training.evaluate import check_match, gather_metrics, image_scores
+from genfast.training.learner import Learner
 from genfast.training.metrics import Metrics, is_density, logged
-from genfast.training.order import Order, stream
 from genfast.training.pictures import draw_pictures
-from genfast.training.players import Player, read_moments, write_moments
+from genfast.training.players import read_moments, write_moments
 from genfast.training.recipe import DataConfig, TrainConfig
 from genfast.training.run import RunFolder
-from genfast.training.window import Window
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-INITIAL_IMAGES = 64  # that a model may look at before its first step
 
 
 @dataclass(frozen=True)
@@ -81,21 +73,8 @@ def train(
     return run.train(resume, overwrite, source)
 
 
-def stepper(
-    model_name: str, data: ImageSet, train_config: TrainConfig, initial: Model
-) -> tuple[Callable[[], object], Model]:
-    """(a function that makes one training step at each call, as ``train`` does, the model that learns by it).
-
-    The model is a copy of ``initial``. Nothing is written, and losses are not looked at. Like ``train``, it seeds
-    PyTorch's global generator and flushes denormal numbers. Raises GenfastError for images that the model cannot read.
-    """
-    run = _Run(model_name, initial.config, data, train_config, Path(), None, initial, False, None)
-    run.model.train()
-    return run._step, run.model
-
-
 class _Run:
-    """The moving parts of one call of ``train``."""
+    """One call of ``train``: a learner, and the folder that keeps what it does."""
 
     def __init__(
         self,
@@ -114,41 +93,24 @@ class _Run:
             held_out = held_out.subset(config.eval_images)
         self.held_out = held_out
         self.folder = RunFolder(run_dir)
-        if config.num_threads:
-            torch.set_num_threads(config.num_threads)
-        # Saturated gates leave gradients below 1e-38, on which a CPU computes a hundred times slower: as training goes
-        # on, a step of a Gated PixelCNN comes to take twice as long. They make no difference to the weights.
-        torch.set_flush_denormal(True)
-        self.accelerator = _accelerator(config)
+        self.learner = learner = Learner(model_name, model_config, data, config, initial)
+        self.model, self.average = learner.model, learner.average
+        self.order, self.window = learner.order, learner.window
+        self.accelerator = learner.accelerator
         self.is_main = self.accelerator.is_main_process
         self.report = report if report is not None and self.is_main else lambda line: None
-        if min(config.batch_size, len(data)) < self.accelerator.num_processes:
-            raise GenfastError(
-                f"A batch of {min(config.batch_size, len(data))} images cannot be shared by "
-                f"{self.accelerator.num_processes} processes: use a larger batch or fewer processes."
-            )
-        torch.manual_seed(config.seed)
-        model = build_model(model_name, model_config)
-        if initial is not None:
-            if initial.config != model_config:
-                raise GenfastError("The model to start from has other settings than the model to train.")
-            model.load_state_dict(initial.state_dict())
+        if held_out is not None:
+            check_match(self.model, held_out)
         self.given = initial is not None
         self.model_name = model_name
-        check_match(model, data)
-        if held_out is not None:
-            check_match(model, held_out)
-        self.model = model.to(self.accelerator.device)
-        self.average = AveragedModel(self.model, config.ema)
-        self.players = {name: Player(self.model, name, config, self.accelerator) for name in self.model.players}
-        self.total = config.total_steps(len(data))
-        self.order = Order(len(data), config.batch_size, config.steps_per_epoch(len(data)), config.seed)
-        self.step = 0
         self.saved_at = -1
         self.seconds = 0.0  # spent training, over all sessions of the run
-        self.window = Window()
         self.last_metrics: Metrics | None = None
         self.evaluated_at = -1
+
+    @property
+    def step(self) -> int:
+        return self.learner.step
 
     # ---- the run ----
 
@@ -164,18 +126,18 @@ class _Run:
         config, epoch_length = self.config, self.order.steps_per_epoch
         started, saved = time.monotonic() - self.seconds, time.monotonic()
         bar = tqdm(
-            total=self.total,
+            total=self.learner.total,
             initial=self.step,
             unit="step",
             desc="train",
             disable=None if self.progress and self.is_main else True,
         )
         self.model.train()
-        while self.step < self.total:
-            rate = self._step()
+        while self.step < self.learner.total:
+            rate = self.learner.advance()
             self.seconds = time.monotonic() - started
             bar.update()
-            last = self.step == self.total
+            last = self.step == self.learner.total
             epoch_end = self.step % epoch_length == 0
             epochs = self.step // epoch_length
             if self.step % config.log_every == 0 or last:
@@ -197,33 +159,6 @@ class _Run:
             writer.close()
         self.accelerator.wait_for_everyone()
         return TrainResult(self.average.model, self.last_metrics, self.step)
-
-    def _step(self) -> float:
-        """One step, in which every player has its turn. Returns the learning rate.
-
-        Nothing in it waits for a GPU: images are copied while it works, and what there is to say stays there until it
-        is logged.
-        """
-        config, step = self.config, self.step
-        process, processes = self.accelerator.process_index, self.accelerator.num_processes
-        batch = self.order.batch(step)
-        mine = np.array_split(batch, processes)[process]
-        images = self._moved(self.data.batch(mine, seed=config.seed, epoch=self.order.epoch(step)))
-        labels = labels_of(self.model, self.data, mine)
-        labels = None if labels is None else self._moved(labels)
-        torch.manual_seed(stream(config.seed, step, process))  # latent variables, dropout and the like
-        rate = config.learning_rate_at(step, self.total)
-        for name in self.model.turns(step):
-            scores, numbers = self.players[name].turn(images, labels, step, rate, len(batch))
-            self.window.add(name, step + 1, len(batch), scores, numbers)
-        self.step += 1
-        self.average.update(self.model, self.step)
-        return rate
-
-    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
-        """On the training device. A GPU copies from pinned memory while it and we go on."""
-        device = self.accelerator.device
-        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
     def _read(self) -> None:
         """Fetch and check what the last steps said; before anything is written that they lead to."""
@@ -344,18 +279,8 @@ class _Run:
             self.folder.cut_metrics(self.step)
         if self.saved_at < 0:
             if not self.given:
-                self._initialize()
+                self.learner.initialize()
             self._save()
-
-    def _initialize(self) -> None:
-        """Let the model look at the first images before its first step. Every process looks at the same ones."""
-        if type(self.model).initialize is Model.initialize:  # it has no use for them
-            return
-        first = self.order.batch(0)[:INITIAL_IMAGES]
-        images = self._moved(self.data.batch(first, seed=self.config.seed, epoch=0))
-        labels = labels_of(self.model, self.data, first)
-        self.model.initialize(images, None if labels is None else self._moved(labels))
-        self.average.model.load_state_dict(self.model.state_dict())
 
     def _save(self) -> None:
         """A checkpoint of this step, unless there is one: weights, moments and a few numbers are all of the state."""
@@ -365,7 +290,8 @@ class _Run:
         self.saved_at = self.step
         if not self.is_main:
             return
-        tensors = {"model": self.model.state_dict(), "optimizer": read_moments(self.model, self.players.values())}
+        moments = read_moments(self.model, self.learner.players.values())
+        tensors = {"model": self.model.state_dict(), "optimizer": moments}
         if self.config.ema:
             tensors["ema"] = self.average.model.state_dict()
         scaler = self.accelerator.scaler
@@ -384,9 +310,9 @@ class _Run:
         state = read_state(checkpoint)
         read_model(checkpoint, "model", self.model, state)
         read_model(checkpoint, "ema" if self.config.ema else "model", self.average.model, state)
-        write_moments(self.model, self.players.values(), read_tensors(checkpoint, "optimizer", state))
+        write_moments(self.model, self.learner.players.values(), read_tensors(checkpoint, "optimizer", state))
         try:
-            self.step = self.saved_at = int(state["step"])
+            self.learner.step = self.saved_at = int(state["step"])
             self.seconds = float(state["seconds"])
             if "window" in state:  # older checkpoints write it otherwise; without it the next line is of fewer steps
                 self.window.restore(state["window"])
@@ -395,19 +321,6 @@ class _Run:
             raise GenfastError(f"{checkpoint / 'state.json'} is corrupted: resume from another checkpoint.") from None
         if scaler and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(scaler)
-
-
-def _accelerator(config: TrainConfig) -> "Accelerator":
-    from accelerate import Accelerator
-
-    if config.amp == "fp16" and (config.device == "cpu" or not torch.cuda.is_available()):
-        raise GenfastError("amp fp16 needs a GPU: use bf16 or no.")
-    try:
-        return Accelerator(mixed_precision=config.amp, cpu=config.device == "cpu")
-    except ValueError as error:  # its state is one per process
-        raise GenfastError(
-            f"A process trains with one device and one precision, and Accelerate was set up otherwise before ({error})."
-        ) from None
 
 
 def _tensorboard(run_dir: Path, step: int) -> Any:

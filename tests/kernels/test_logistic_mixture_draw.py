@@ -1,7 +1,7 @@
 """kernels/logistic_mixture/draw.h in the instruction set in use: levels and log-probabilities are those of
 ``genfast.likelihoods.LogisticMixture``, which computes them in PyTorch.
 
-``test_cpu_engine.py`` runs this file once more under every narrower instruction set.
+``tests/sampling/test_instruction_sets.py`` runs this file once more under narrower instruction sets.
 """
 
 import numpy as np

@@ -1,6 +1,6 @@
 """kernels/pointwise, kernels/reduce and kernels/common/math.h in the instruction set in use, against float64.
 
-``test_cpu_engine.py`` runs this file once more under every narrower instruction set.
+``tests/sampling/test_instruction_sets.py`` runs this file once more under narrower instruction sets.
 """
 
 import numpy as np

@@ -219,7 +219,7 @@ def test_empty_maps(components: int | None, shape: tuple[int, int, int, int], ba
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", ["generic", "avx2"])
 def test_other_instruction_sets(isa: str) -> None:
-    rerun_on(isa, __file__, "cpu and (equal_reference or sum_to_one or extreme or bits)")
+    rerun_on(isa, "cpu and (equal_reference or sum_to_one or extreme or bits)", __file__)
 
 
 @needs_extension

@@ -103,7 +103,7 @@ def test_maps_in_large_pages(layout: str, scan: Scan) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", ["generic", "avx2"])
 def test_other_instruction_sets(isa: str) -> None:
-    rerun_on(isa, __file__, "test_backends_equal_reference or bits or huge")
+    rerun_on(isa, "test_backends_equal_reference or bits or huge", __file__)
 
 
 @needs_extension

@@ -50,7 +50,7 @@ def test_cpu_equals_reference(case: MaskedConv2dCase, dtype: torch.dtype) -> Non
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", ["generic", "avx2"])
 def test_other_instruction_sets(isa: str) -> None:
-    rerun_on(isa, __file__, "test_cpu_equals_reference or batch_invariant")
+    rerun_on(isa, "test_cpu_equals_reference or batch_invariant", __file__)
 
 
 @needs_extension

@@ -23,6 +23,8 @@ from genfast.models import (
     PixelCNNPPConfig,
     PixelRNN,
     PixelRNNConfig,
+    PixelSNAIL,
+    PixelSNAILConfig,
 )
 from genfast.ops.backends import why_not
 from genfast.testing import require_cuda
@@ -38,6 +40,13 @@ def mixture() -> PixelCNNPP:
     return model
 
 
+def snail() -> PixelSNAIL:
+    sizes: dict[str, Any] = {"filters": 8, "blocks": 2, "resnets": 1, "key_channels": 4, "value_channels": 12}
+    model = PixelSNAIL(PixelSNAILConfig((1, 6, 7), levels=2, heads=2, num_classes=3, **sizes))
+    model.initialize(torch.randint(0, 2, (32, 1, 6, 7)), torch.arange(32) % 3)
+    return model
+
+
 MODELS: dict[str, Callable[[], Any]] = {
     "pixelcnn": lambda: PixelCNN(PixelCNNConfig((3, 6, 5), levels=17, hidden=12, blocks=2, head=24)),
     "gated": lambda: GatedPixelCNN(GatedPixelCNNConfig((1, 7, 6), levels=2, hidden=16, layers=3, head=16)),
@@ -50,6 +59,7 @@ MODELS: dict[str, Callable[[], Any]] = {
     "row": lambda: PixelRNN(PixelRNNConfig((1, 6, 7), levels=2, variant="row", hidden=8, layers=2, head=16)),
     "diagonal": lambda: PixelRNN(PixelRNNConfig((1, 6, 7), levels=2, variant="diagonal", hidden=8, layers=2, head=16)),
     "pixelcnn++": mixture,
+    "pixelsnail": snail,
 }
 each_engine = pytest.mark.parametrize("engine", ENGINES)
 each_model = pytest.mark.parametrize("name", MODELS)
@@ -59,7 +69,7 @@ def made(name: str) -> Any:
     """With weights large enough that levels depend on what came before."""
     torch.manual_seed(0)
     model = MODELS[name]()
-    if name != "pixelcnn++":  # whose layers are normalised
+    if name not in ("pixelcnn++", "pixelsnail"):  # whose layers are normalised
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.dim() > 1:

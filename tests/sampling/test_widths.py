@@ -51,4 +51,4 @@ def test_more_rows_than_a_tile_has() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", ["generic", "avx2", "avx512", "avx512_bf16"])
 def test_every_narrower_instruction_set(isa: str) -> None:
-    rerun_on(isa, __file__, "not narrower")
+    rerun_on(isa, "not narrower", __file__)

@@ -15,7 +15,7 @@ from genfast.models import GAN, GANConfig, build_model
 from genfast.models.gan_objectives import generator_loss
 from genfast.sampling import LatentSampler
 from genfast.training import evaluate, load_model, train
-from genfast.training.loop import _Run
+from genfast.training.learner import Learner
 from genfast.training.saturation import draw_saturation, fake_logits, generator_gradient
 from genfast.training.window import Window
 from tests.training.conftest import QUICK, power_cut, toy_images
@@ -92,14 +92,14 @@ def test_the_averaged_generator_is_the_one_that_is_loaded(tmp_path):
 def test_the_average_follows_the_generator(tmp_path, monkeypatch):
     """average = d * average + (1 - d) * weights, d = (1 + t) / (10 + t) in the first steps."""
     seen = []
-    real = _Run._step
+    real = Learner.advance
 
     def spy(self):
         value = real(self)
         seen.append([p.detach().clone() for p in self.model.generator.parameters()])
         return value
 
-    monkeypatch.setattr(_Run, "_step", spy)
+    monkeypatch.setattr(Learner, "advance", spy)
     torch.manual_seed(QUICK.seed)
     expected = [p.detach().clone() for p in build_model("gan", DCGAN).generator.parameters()]
     result = train("gan", DCGAN, toy_images(40), replace(QUICK, max_steps=5, ema=0.999), tmp_path / "run")
@@ -146,7 +146,7 @@ def test_a_step_waits_for_nothing(config, tmp_path, monkeypatch):
     from torch.optim.adam import Adam
 
     waits, transfers = Waits(), 0
-    step, fetch, update = _Run._step, torch.Tensor.tolist, Adam.step
+    step, fetch, update = Learner.advance, torch.Tensor.tolist, Adam.step
 
     def watched(self):
         with waits:
@@ -163,7 +163,7 @@ def test_a_step_waits_for_nothing(config, tmp_path, monkeypatch):
         waits.counts = before
         return result
 
-    monkeypatch.setattr(_Run, "_step", watched)
+    monkeypatch.setattr(Learner, "advance", watched)
     monkeypatch.setattr(torch.Tensor, "tolist", counted)
     monkeypatch.setattr(Adam, "step", unwatched)
     training = replace(QUICK, max_steps=12, log_every=6, eval_every=0, checkpoint_every_seconds=0)
@@ -177,7 +177,7 @@ def test_a_step_waits_for_nothing(config, tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_step_waits_for_nothing_on_a_gpu(tmp_path, monkeypatch):
-    step = _Run._step
+    step = Learner.advance
 
     def strict(self):
         torch.cuda.set_sync_debug_mode("error")
@@ -186,7 +186,7 @@ def test_a_step_waits_for_nothing_on_a_gpu(tmp_path, monkeypatch):
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
-    monkeypatch.setattr(_Run, "_step", strict)
+    monkeypatch.setattr(Learner, "advance", strict)
     for name, config in ALL.items():
         train("gan", config, toy_images(40), replace(QUICK, device="auto", max_steps=4), tmp_path / name)
 
