@@ -26,8 +26,9 @@ $(STAMP): $(SOURCES)
 demo: setup
 	@$(BIN)/genfast demo
 
+# A process a core, up to four; the tests of a file stay together, since they share what takes long to make.
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .

@@ -34,7 +34,7 @@ def test_cpu_equals_reference(case: Case, dtype: torch.dtype) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("isa", ["generic", "avx2"])
 def test_other_instruction_sets(isa: str) -> None:
-    rerun_on(isa, __file__, "test_cpu_equals_reference or bits or extremes")
+    rerun_on(isa, "test_cpu_equals_reference or bits or extremes", __file__)
 
 
 def test_each_colour_has_both_of_its_halves() -> None:

@@ -337,7 +337,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "sentence"), WRONG, ids=lambda a: str(a)[:40])
+@pytest.mark.parametrize(("arguments", "sentence"), WRONG, ids=[sentence[:40] for _, sentence in WRONG])
 def test_wrong_arguments(arguments: dict[str, Any], sentence: str, stack: nn.Module) -> None:
     with pytest.raises(GenfastError, match=sentence) as error:
         genfast.accelerate(stack, **{"image_shape": SHAPE, "levels": 3} | arguments)
