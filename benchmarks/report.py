@@ -80,29 +80,41 @@ def lstm(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def logistic_mixture(result: dict[str, Any]) -> str:
-    lines = [
-        "| likelihood | batch | layout | forward | of eager | forward + backward | of eager | floors |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row in result["rows"]:
-        cells = [row["case"], str(row["batch"]), row["layout"]]
+def against_compiled(result: dict[str, Any], heads: list[str], names: list[list[str]], eager: str, what: str) -> str:
+    """Rows of forward and forward + backward against torch.compile of an eager formula, and against that."""
+    heads = [*heads, "forward", "of eager", "forward + backward", "of eager", "floors"]
+    lines = [f"| {' | '.join(heads)} |", f"|{'---|' * len(heads)}"]
+    for row, cells in zip(result["rows"], names, strict=True):
         for key in ("forward", "step"):
             compiled = "" if row[f"{key}_rival"] == "the same by torch.compile" else f", {row[f'{key}_rival']}"
             cells += [
                 f"**{row[f'{key}_median']:.1f}** ({row[f'{key}_low']:.1f} - {row[f'{key}_high']:.1f}{compiled})",
-                f"{row[f'{key}_rivals']['eager formula']:.1f}",
+                f"{row[f'{key}_rivals'][eager]:.1f}",
             ]
         floors = f"{row['forward_of_floor']:.1f}, {row['step_of_floor']:.1f}"
         lines.append(f"| {' | '.join(cells)} | {floors} |")
     lines += [
         "",
-        "Times faster than torch.compile of the eager formula (where eager is faster still, it counts and is named), "
-        "and than the eager formula: medians, and quartiles of turns in one run, float32. Floors: our time over "
-        f"that of the bytes and exponentials alone ({result['copy_gb_per_s']} GB/s, {result['g_exp_per_s']} billion "
-        f"exponentials a second in the same run). {where(result['machine'])}.",
+        f"Times faster than torch.compile of {what} (where eager is faster still, it counts and is named), and than "
+        "that itself: medians, and quartiles of turns in one run, float32. Floors: our time over that of the bytes and "
+        f"exponentials alone ({result['copy_gb_per_s']} GB/s, {result['g_exp_per_s']} billion exponentials a second in "
+        f"the same run). {where(result['machine'])}.",
     ]
     return "\n".join(lines)
+
+
+def logistic_mixture(result: dict[str, Any]) -> str:
+    names = [[row["case"], str(row["batch"]), row["layout"]] for row in result["rows"]]
+    return against_compiled(result, ["likelihood", "batch", "layout"], names, "eager formula", "the eager formula")
+
+
+def gated_activation(result: dict[str, Any]) -> str:
+    names = [
+        [f"h = {row['hidden']}, {row['side']}x{row['side']}", str(row["groups"]), str(row["batch"]), row["layout"]]
+        for row in result["rows"]
+    ]
+    eager = "tanh(f) * sigmoid(g)"
+    return against_compiled(result, ["size", "colours", "batch", "layout"], names, eager, f"`{eager}`")
 
 
 def sampling(result: dict[str, Any]) -> str:
@@ -223,6 +235,7 @@ TABLES = {
     "masked_conv2d": masked_conv2d,
     "lstm": lstm,
     "logistic_mixture": logistic_mixture,
+    "gated_activation": gated_activation,
     "training": training,
     "scaling": scaling,
     "likelihoods": likelihoods,
