@@ -22,6 +22,8 @@ from genfast.models import (
     PixelCNNPPConfig,
     PixelRNN,
     PixelRNNConfig,
+    PixelSNAIL,
+    PixelSNAILConfig,
 )
 from genfast.ops.backends import OPERATORS
 from genfast.sampling import naive
@@ -73,6 +75,9 @@ def models() -> dict[str, ImageModel]:
         "gated-pixelcnn": GatedPixelCNN(GatedPixelCNNConfig((1, 3, 3), 2, hidden=8, layers=2)),
         "pixelrnn": PixelRNN(PixelRNNConfig((1, 2, 3), 2, hidden=8, layers=1, head=20)),
         "pixelcnn-pp": PixelCNNPP(PixelCNNPPConfig((3, 2, 2), filters=4, resnets=1, scales=2, components=2)),
+        "pixelsnail": PixelSNAIL(
+            PixelSNAILConfig((1, 2, 3), 2, filters=4, blocks=1, resnets=1, heads=2, key_channels=4, value_channels=6)
+        ),
     }
     for model in made.values():
         model.initialize(torch.randint(0, model.levels, (8, *model.image_shape), dtype=torch.uint8))

@@ -72,6 +72,7 @@ SIZES = (  # those of one model together: what is compiled for it is kept
     Size("PixelRNN, Row LSTM, 7 layers, h = 16, 28x28", "pixelrnn", "mnist-row", 64),
     Size("PixelRNN, Diagonal BiLSTM, 7 layers, h = 16, 28x28", "pixelrnn", "mnist-diagonal", 64),
     Size("PixelCNN++, 5 resnets, 160 filters, 32x32x3", "pixelcnn-pp", "cifar10", 16),
+    Size("PixelSNAIL, 4 blocks, 64 filters, 28x28", "pixelsnail", "mnist", 64),
 )  # fmt: skip
 WHOLE = "Gated PixelCNN, preset digits, whole images, batch 16"
 
