@@ -9,14 +9,14 @@ layers stay genfast's own.
 import copy
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from genfast import ops
-from genfast.compiler.products import float32_products
+from genfast.compiler.products import products_in
 from genfast.kernels.gated_activation.reference import gated_activation
 from genfast.likelihoods import trusted
 from genfast.models import MODELS, ImageModel, base, build_model, gated_pixelcnn, pixelcnn, pixelrnn
@@ -77,11 +77,6 @@ def written_plainly(layout: str) -> Iterator[None]:
     finally:
         for (module, name, _), function in zip(replaced, before, strict=True):
             setattr(module, name, function)
-
-
-def products_in(precision: str) -> AbstractContextManager[None]:
-    """Within, float32 products are those of the precision: TF32 in all of them, or in none."""
-    return float32_products("tf32" if precision == "tf32" else "ieee")
 
 
 class Forward:

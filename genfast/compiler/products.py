@@ -1,7 +1,7 @@
 """How PyTorch rounds the factors of products of float32 numbers on a GPU."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -24,3 +24,8 @@ def float32_products(precision: str = "ieee") -> Iterator[None]:
     finally:
         for each, value in zip(settings, before, strict=True):
             each.fp32_precision = value
+
+
+def products_in(precision: str) -> AbstractContextManager[None]:
+    """Within, float32 products are those of an engine's precision: TF32 in all of them, or in none."""
+    return float32_products("tf32" if precision == "tf32" else "ieee")

@@ -12,7 +12,7 @@ from genfast.compiler import compile_module, model_target, schedule
 from genfast.compiler.cost import Cost, cost
 from genfast.compiler.evaluate import condition_table
 from genfast.compiler.plan import Plan
-from genfast.compiler.products import float32_products
+from genfast.compiler.products import products_in
 from genfast.compiler.program import Lookup, Program
 from genfast.compiler.target import ask_model, two_rows
 from genfast.errors import GenfastError
@@ -185,7 +185,7 @@ def agrees(model: CausalModel, compiled: Compiled, conditions: Sequence[Tensor],
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, model.levels, (2, *model.image_shape), generator=generator)
     images = images.to(device_of(model), level_dtype(model.levels))
-    with evaluation_mode(model), torch.no_grad(), float32_products("tf32" if precision == "tf32" else "ieee"):
+    with evaluation_mode(model), torch.no_grad(), products_in(precision):
         expected = ask_model(model, images, *conditions).float()
     given = score(compiled, model.likelihood, images, conditions, torch.float32)[1]
     assert given is not None

@@ -1,5 +1,6 @@
 """Cases of attention over a cache, and what is expected of them, for the kernels of every backend."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -47,3 +48,26 @@ def expected(c: dict[str, Any], dtype: torch.dtype) -> np.ndarray:
     bias = None if c["bias"] is None else torch.from_numpy(c["bias"])[None].to(dtype)
     keys = key[torch.from_numpy(c["key_at"]).long()]
     return reference(query[None], keys[None], rows[None], seen, c["heads"], c["scale"], bias)[0].numpy()
+
+
+def exact_and_budget(c: dict[str, Any]) -> tuple[np.ndarray, float]:
+    """The result in float64, and how far from it one in float32 may be."""
+    exact, plain = expected(c, torch.float64), expected(c, torch.float32)
+    return exact, 4 * np.abs(plain - exact).max() + 1e-6 * max(1.0, np.abs(exact).max())
+
+
+def assert_only_what_is_seen_is_read(attend: Callable[[dict[str, Any]], np.ndarray]) -> None:
+    """Slots that nothing sees may hold anything; one that is seen is never lost."""
+    c = case(3, 21, 9, 2, 6, 7)
+    whole = attend(c)
+    c["key"][np.setdiff1d(np.arange(21), c["key_at"])] = np.nan
+    c["value"][np.setdiff1d(np.arange(21), c["value_at"])] = np.nan
+    assert attend(c).tobytes() == whole.tobytes()
+    for name in ("key", "value"):
+        broken = c[name].copy()
+        at = c[f"{name}_at"]
+        broken[at[at >= 0][4], 1, 0] = np.nan  # of image 1, in head 0
+        got = attend({**c, name: broken})
+        assert np.isnan(got[1, :7] if name == "key" else got[1, :1]).all()
+        assert np.isfinite(got[[0, 2]]).all()
+        assert np.isfinite(got[1, 7:]).all()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from genfast.kernels.attend import triton_launch as attention
 from tests.kernels.apart import attempt, hasten_interpreter, prepare
-from tests.kernels.attend_cases import SIZES, case, expected
+from tests.kernels.attend_cases import SIZES, assert_only_what_is_seen_is_read, case, exact_and_budget, expected
 
 PLACES = (3, 2, 5)  # columns before query, key and value in their rows: neither begins where its row does
 
@@ -54,8 +54,7 @@ def attend(c: dict[str, Any], device: str, longest: int = 0) -> np.ndarray:
 def check_size(device: str, *size: int) -> None:
     """Also that a block of keys past the last changes nothing, and that an image is the same alone, to the bit."""
     c = case(*size)
-    exact, plain = expected(c, torch.float64), expected(c, torch.float32)
-    budget = 4 * np.abs(plain - exact).max() + 1e-6 * max(1.0, np.abs(exact).max())
+    exact, budget = exact_and_budget(c)
     got = attend(c, device)
     off = np.abs(got - exact).max()
     assert off <= budget, f"off by {off}, of which {budget} are allowed."
@@ -66,20 +65,7 @@ def check_size(device: str, *size: int) -> None:
 
 
 def check_not_a_number(device: str) -> None:
-    """What nothing sees is not read; what is seen is never lost."""
-    c = case(3, 21, 9, 2, 6, 7)
-    whole = attend(c, device)
-    c["key"][np.setdiff1d(np.arange(21), c["key_at"])] = np.nan
-    c["value"][np.setdiff1d(np.arange(21), c["value_at"])] = np.nan
-    assert attend(c, device).tobytes() == whole.tobytes()
-    for name in ("key", "value"):
-        at = c[f"{name}_at"]
-        broken = c[name].copy()
-        broken[at[at >= 0][4], 1, 0] = np.nan  # of image 1, in head 0
-        got = attend({**c, name: broken}, device)
-        assert np.isnan(got[1, :7] if name == "key" else got[1, :1]).all()
-        assert np.isfinite(got[[0, 2]]).all()
-        assert np.isfinite(got[1, 7:]).all()
+    assert_only_what_is_seen_is_read(lambda c: attend(c, device))
 
 
 def check_large_scores(device: str) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.kernels.attend_cases import SIZES, case, expected
+from tests.kernels.attend_cases import SIZES, assert_only_what_is_seen_is_read, case, exact_and_budget, expected
 
 _C = pytest.importorskip("genfast._C")
 
@@ -16,8 +16,7 @@ _C = pytest.importorskip("genfast._C")
 def test_against_float64(size: tuple[int, ...]) -> None:
     """Also where the scratch memory holds the weights of one image, or of all."""
     c = case(*size)
-    exact, plain = expected(c, torch.float64), expected(c, torch.float32)
-    budget = 4 * np.abs(plain - exact).max() + 1e-6 * max(1.0, np.abs(exact).max())
+    exact, budget = exact_and_budget(c)
     for at_a_time in (1, 2, 100):
         got = _C.attend(**c, images_at_a_time=at_a_time)
         assert got.shape == exact.shape
@@ -38,21 +37,7 @@ def test_an_image_is_the_same_alone(size: tuple[int, ...]) -> None:
 
 
 def test_only_what_is_seen_is_read() -> None:
-    """Slots that nothing sees may hold anything; one that is seen is never lost."""
-    c = case(3, 21, 9, 2, 6, 7)
-    whole = _C.attend(**c)
-    others = np.setdiff1d(np.arange(21), c["key_at"])
-    c["key"][others] = np.nan
-    c["value"][np.setdiff1d(np.arange(21), c["value_at"])] = np.nan
-    assert _C.attend(**c).tobytes() == whole.tobytes()
-    for name in ("key", "value"):
-        broken = c[name].copy()
-        at = c[f"{name}_at"]
-        broken[at[at >= 0][4], 1, 0] = np.nan  # of image 1, in head 0
-        got = _C.attend(**{**c, name: broken})
-        assert np.isnan(got[1, :7] if name == "key" else got[1, :1]).all()
-        assert np.isfinite(got[[0, 2]]).all()
-        assert np.isfinite(got[1, 7:]).all()
+    assert_only_what_is_seen_is_read(lambda c: _C.attend(**c))
 
 
 def test_large_scores() -> None:
