@@ -13,6 +13,7 @@ from itertools import product
 import torch
 from cases import FORMATS, Case, Options, Prepared, backends, compiled, suffix
 from gradients import FORWARD, PARTS, STEP, check_steps, forward_and_step
+from passes import gate
 from rates import bandwidth, exponentials, known
 from torch import Tensor
 
@@ -21,15 +22,6 @@ from genfast.kernels.gated_activation.work import work
 
 EAGER, COMPILED = "tanh(f) * sigmoid(g)", "the same by torch.compile"
 SIZES = ((16, 128, 28, 1), (64, 128, 28, 1), (16, 192, 32, 3))  # B, h, side, colour groups: the presets' layers
-
-
-def eager(x: Tensor, color_groups: int = 1) -> Tensor:
-    """What people write, for several colours too."""
-    if color_groups == 1:
-        f, g = x.chunk(2, 1)
-        return torch.tanh(f) * torch.sigmoid(g)
-    f, g = x.unflatten(1, (color_groups, 2, -1)).unbind(2)
-    return (torch.tanh(f) * torch.sigmoid(g)).flatten(1, 2)
 
 
 def cases(options: Options) -> list[Case]:
@@ -58,7 +50,7 @@ def prepare(batch: int, hidden: int, side: int, groups: int, layout: str, backen
     x.requires_grad_()
 
     def theirs(x: Tensor) -> Tensor:
-        return eager(x, groups)
+        return gate(x, groups)
 
     rivals, left_out = {EAGER: theirs}, {}
     if options.compiled and not options.quick:

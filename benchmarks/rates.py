@@ -5,8 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from passes import products_in
 
-from genfast.compiler.products import products_in
 from genfast.profiling.ceilings import copy_rate, exponential_rate, product_rate
 
 BEST: dict[tuple[str, str], float] = {}

@@ -23,12 +23,11 @@ from typing import Any
 import passes
 import torch
 from cases import Case, Options, Prepared, Timing
-from passes import Forward, fresh, loop_passes, plain, some_passes, written_plainly
+from passes import Forward, fresh, loop_passes, plain, products_in, some_passes, written_plainly
 from rates import known, peak, peak_name
 from torch import Tensor
 
 import genfast
-from genfast.compiler.products import products_in
 from genfast.sampling import Sampler, naive
 
 PASS, LOOP, GRAPH = "one forward pass", "naive loop", "naive loop, CUDA graph"

@@ -2,11 +2,14 @@
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from genfast.errors import GenfastError
+
+ROOT = Path(__file__).parents[2]
 
 
 class FakeVersion:
@@ -103,3 +106,26 @@ def test_the_page_says_what_is_slower() -> None:
     assert "class=slower>SLOWER" in text
     assert "no &lt;op&gt;" in text
     assert json.dumps(slower.line())
+
+
+OLDER = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import genfast
+from genfast import models, ops, sampling
+from genfast.profiling import ceilings, recorder
+del ops.gated_activation
+for name in ("genfast.compiler.products", "genfast.kernels.gated_activation", "genfast.kernels.gated_activation.work"):
+    sys.modules[name] = None
+import worker, cases, passes, training
+for suite in ("sampling", "masked_conv2d", "lstm", "logistic_mixture", "training"):
+    assert cases.cases_of(suite, cases.Options())
+with passes.written_plainly("contiguous"), training.plain_layers():
+    pass
+"""
+
+
+def test_an_older_version_lacks_no_more_than_its_own_cases() -> None:
+    """The benchmarks, which are this checkout's, ask a version for what it has."""
+    done = subprocess.run([sys.executable, "-c", OLDER, str(ROOT / "benchmarks")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
